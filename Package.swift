@@ -1,0 +1,98 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// Swift and C are compiled for the same instruction set: without FMA, `addingProduct` would call `fmaf` per element.
+#if arch(x86_64)
+let instructionSet = ["-march=x86-64-v3"]
+#else
+let instructionSet: [String] = []
+#endif
+
+// CI turns warnings into errors; a newer compiler's new warnings never stop a user's build.
+let strict = Context.environment["ORPO_DIST_STRICT"] == nil ? [] : ["-warnings-as-errors"]
+
+let swift: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("ExistentialAny"),
+  .unsafeFlags(instructionSet.flatMap { ["-Xcc", $0] } + strict),
+]
+let c: [CSetting] = [.unsafeFlags(instructionSet + ["-Wall", "-Wextra"])]
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: swift)
+}
+
+func library(_ name: String, pkgConfig: String? = nil, apt: String) -> Target {
+  .systemLibrary(name: name, path: "Sources/SystemLibraries/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+/// Golden files are read in place, beside the test that compares with them.
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = ["Golden"]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: swift)
+}
+
+let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+
+let package = Package(
+  name: "orpo-dist",
+  products: [.executable(name: "orpo-dist", targets: ["orpo-dist"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.30.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+  ],
+  targets: [
+    // The command.
+    .executableTarget(
+      name: "orpo-dist",
+      dependencies: ["Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: swift),
+    // The loop and what it is made of, top to bottom.
+    module(
+      "Training",
+      [
+        "Checkpoints", "DataParallel", "Preferences", "ORPO", "Decoder", "Packing", "ModelFiles", "Collectives",
+        "Tokenization", "Kernels", "Tensors", "JSON", logging, "Yams",
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+      ]),
+    module("Checkpoints", ["ModelFiles", "Tensors", "JSON"]),
+    module("DataParallel", ["Collectives", "Kernels", "Tensors"]),
+    module("Preferences", ["Packing", "Tokenization", "Tensors", "JSON", "CZlib", "CZstd"]),
+    module("ORPO", ["Packing"]),
+    module("Decoder", ["Packing", "ModelFiles", "Kernels", "Tensors", "JSON"]),
+    module("Packing"),
+    module("ModelFiles", ["Tensors", "JSON"]),
+    module("Collectives", ["CMPI"]),
+    module("Tokenization", ["JSON", "CUTF8Proc", collections]),
+    module("Kernels", ["Tensors", "COpenBLAS"]),
+    module("Tensors"),
+    module("JSON", ["CJansson"]),
+    // C, only where Swift cannot reach.
+    .target(name: "CMPI", dependencies: ["COpenMPI"], cSettings: c),
+    library("COpenMPI", pkgConfig: "ompi-c", apt: "libopenmpi-dev"),
+    library("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
+    library("CJansson", pkgConfig: "jansson", apt: "libjansson-dev"),
+    library("CUTF8Proc", apt: "libutf8proc-dev"),
+    library("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
+    library("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
+    // Tests; what needs several ranks is the executable `rank-tests`, run under mpirun by launch/test.sh.
+    tests("JSONTests", ["JSON"], exclude: []),
+    tests("ModelFilesTests", ["ModelFiles", "Tensors", "JSON"]),
+    tests("CheckpointsTests", ["Checkpoints", "ModelFiles", "Tensors", "JSON"]),
+    tests("TokenizationTests", ["Tokenization", "JSON"]),
+    tests("PreferencesTests", ["Preferences", "Packing", "Tokenization", "JSON"]),
+    tests("ORPOTests", ["ORPO", "Packing", "JSON"]),
+    tests("KernelsTests", ["Kernels", "Tensors"]),
+    tests("DecoderTests", ["Decoder", "Packing", "ORPO", "Kernels", "ModelFiles", "Tensors", "JSON"]),
+    tests("TrainingTests", ["Training", "Decoder", "Packing", "JSON"]),
+    tests("EndToEndTests", ["JSON"]),
+    .executableTarget(
+      name: "rank-tests", dependencies: ["DataParallel", "Collectives", "Tensors"], path: "Tests/RankTests",
+      swiftSettings: swift),
+  ]
+)

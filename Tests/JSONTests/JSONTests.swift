@@ -1,0 +1,32 @@
+import JSON
+import Testing
+
+@Suite struct JSONTests {
+  @Test func keysThatOnlyLookEqualStayApart() throws {
+    let value = try JSONValue(parsing: "{\"e\u{301}\": 1, \"\u{e9}\": 2}")
+    #expect(value.object?.members.count == 2)
+    #expect(value["e\u{301}"]?.integer == 1)
+    #expect(value["\u{e9}"]?.integer == 2)
+  }
+
+  @Test(arguments: [
+    "null", "true", "[1, -2, 2.5, \"a\\nb\\u0000c\", {\"k\": []}]", "{\"a\": {\"b\": [1, 2]}, \"c\": \"\u{1F469}\u{200D}\u{1F467}\"}",
+  ])
+  func textComesBackAsItWas(_ text: String) throws {
+    #expect(try JSONValue(parsing: text).serialized() == text)
+    #expect(try JSONValue(parsing: try JSONValue(parsing: text).serialized(indent: 2)).serialized() == text)
+  }
+
+  @Test(arguments: [("", 1), ("{\"a\": }", 1), ("[1,\n2,\n", 3), ("\"\\ud800\"", 1), ("{} {}", 1), ("nan", 1)])
+  func whatIsNotJSONIsNamedByLine(_ text: String, line: Int) {
+    #expect { try JSONValue(parsing: text) } throws: { ($0 as? JSONError)?.line == line }
+  }
+
+  @Test func bytesThatAreNotUTF8AreRefused() {
+    #expect(throws: JSONError.self) { try JSONValue(parsing: [0x22, 0xFF, 0x22]) }
+  }
+
+  @Test func deepNestingIsAnErrorNotACrash() {
+    #expect(throws: JSONError.self) { try JSONValue(parsing: String(repeating: "[", count: 1_000_000)) }
+  }
+}
