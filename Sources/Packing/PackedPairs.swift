@@ -81,7 +81,7 @@ package struct PackedPairs: Sendable {
   ) -> Range<Int> {
     let start = labels.count
     labels.append(contentsOf: sequence[range])
-    predictionRows.append(contentsOf: range.lazy.map { Int32(row($0)) })
+    predictionRows.append(contentsOf: range.map { Int32(row($0)) })
     return start..<labels.count
   }
 }
