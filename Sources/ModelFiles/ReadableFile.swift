@@ -1,0 +1,70 @@
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
+/// A regular file opened for reading at any offset, by any thread; closed when the last reference goes.
+package final class ReadableFile: Sendable {
+  package let path: String
+  /// Size in bytes when the file was opened.
+  package let size: Int
+  private let descriptor: Int32
+
+  /// - Throws: `FileError` when the file cannot be opened or is not a regular file.
+  package init(path: String) throws(FileError) {
+    // Non-blocking, so that a named pipe in a model folder is an error and not a wait.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw FileError("open", path, code: errno) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else {
+      let code = errno
+      close(descriptor)
+      throw FileError("inspect", path, code: code)
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      close(descriptor)
+      throw FileError("read", path, code: status.st_mode & S_IFMT == S_IFDIR ? EISDIR : EINVAL)
+    }
+    self.path = path
+    self.size = Int(status.st_size)
+    self.descriptor = descriptor
+  }
+
+  deinit { close(descriptor) }
+
+  /// Fills `bytes` from `offset` on.
+  /// - Throws: `FileError`, with code 0 when the file ends before `bytes` is full.
+  package func read(at offset: Int, into bytes: UnsafeMutableRawBufferPointer) throws(FileError) {
+    var done = 0
+    while done < bytes.count {
+      // Blocks, because one call transfers less than 2 GiB.
+      let length = min(bytes.count - done, 4 << 20)
+      let count = pread(descriptor, bytes.baseAddress! + done, length, off_t(offset + done))
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw FileError("read", path, code: errno)
+      }
+      if count == 0 { throw FileError("read", path, code: 0) }
+      done += count
+    }
+  }
+
+  /// - Precondition: `count` was checked against `size`, so that a hostile length cannot ask for more memory than the file has bytes.
+  package func bytes(at offset: Int, count: Int) throws(FileError) -> [UInt8] {
+    precondition(offset >= 0 && count >= 0 && count <= size)
+    var failure: FileError?
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      do throws(FileError) {
+        try read(at: offset, into: UnsafeMutableRawBufferPointer(buffer))
+        initialized = count
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return bytes
+  }
+
+  package func contents() throws(FileError) -> [UInt8] { try bytes(at: 0, count: size) }
+}
