@@ -1,1 +1,56 @@
+// Open MPI behind plain functions: no macro, handle or 32-bit count of <mpi.h> reaches Swift.
+//
+// Every call returns MPI's code, ORPO_MPI_SUCCESS when it worked; `orpo_mpi_error_text` explains any other. Counts are 64-bit and are
+// split below 2^31 inside. Collective calls must be made by all ranks in the same order.
 #pragma once
+#include <stdint.h>
+
+#define ORPO_MPI_SUCCESS 0
+
+typedef enum { ORPO_MPI_FLOAT, ORPO_MPI_DOUBLE, ORPO_MPI_BYTE } orpo_mpi_type;
+typedef enum { ORPO_MPI_SUM, ORPO_MPI_MAX, ORPO_MPI_MIN } orpo_mpi_operation;
+typedef enum {
+  ORPO_MPI_THREAD_SINGLE,
+  ORPO_MPI_THREAD_FUNNELED,
+  ORPO_MPI_THREAD_SERIALIZED,
+  ORPO_MPI_THREAD_MULTIPLE
+} orpo_mpi_thread_level;
+
+/// The job as this process sees it: a private duplicate of MPI_COMM_WORLD and the ranks that share this node's memory.
+typedef struct orpo_mpi_job orpo_mpi_job;
+
+typedef struct {
+  int32_t rank, world_size;
+  /// Position and number of the ranks on this node; `node_leader` is the world rank of the first of them.
+  int32_t local_rank, local_size, node_leader;
+  orpo_mpi_thread_level thread_level;
+} orpo_mpi_place;
+
+/// Initialises MPI, asking for MPI_THREAD_MULTIPLE. `*call` names the MPI call a returned code belongs to.
+int orpo_mpi_start(orpo_mpi_job **job, orpo_mpi_place *place, const char **call);
+/// 1 between a successful MPI_Init_thread and MPI_Finalize.
+int orpo_mpi_is_running(void);
+/// Frees the communicators and finalises MPI; `job` is invalid afterwards.
+int orpo_mpi_finish(orpo_mpi_job *job, const char **call);
+/// Ends every process of the job. Returns only when MPI could not do so.
+int orpo_mpi_abort(orpo_mpi_job *job, int exit_code);
+
+/// Texts are cut to `capacity` bytes, terminator included.
+void orpo_mpi_error_text(int code, char *text, int64_t capacity);
+int orpo_mpi_library_version(char *text, int64_t capacity);
+int orpo_mpi_processor_name(char *text, int64_t capacity);
+
+int orpo_mpi_barrier(orpo_mpi_job *job);
+/// In place on every rank. Pieces of at most `piece_count` values are reduced one after the other (0: as large as MPI can count).
+int orpo_mpi_all_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type, orpo_mpi_operation operation,
+                        int64_t piece_count);
+/// In place on the root; the other ranks' values are left as they are.
+int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type, orpo_mpi_operation operation, int32_t root);
+int orpo_mpi_broadcast(orpo_mpi_job *job, void *bytes, int64_t count, int32_t root);
+/// One 64-bit integer per rank, in rank order, on every rank.
+int orpo_mpi_all_gather_int64(orpo_mpi_job *job, int64_t value, int64_t *values);
+int orpo_mpi_send(orpo_mpi_job *job, const void *bytes, int64_t count, int32_t to);
+int orpo_mpi_receive(orpo_mpi_job *job, void *bytes, int64_t count, int32_t from);
+
+/// The calling thread's core binding, which the launcher set: bit i of `mask` is logical core i. 0 when it was read.
+int orpo_mpi_core_binding(uint8_t *mask, int64_t capacity);

@@ -1,0 +1,69 @@
+internal import CMPI
+import Glibc
+
+/// What one rank can use of its host.
+package struct HostReport: Sendable, Equatable {
+  package let host: String
+  /// Logical cores this process may run on, as a list such as `0-3,8`.
+  package let binding: String
+  /// Number of cores in `binding`, and of cores on line in the whole host.
+  package let coresVisible: Int
+  package let coresOnline: Int
+
+  /// The report of the calling thread's binding, which threads started later inherit.
+  package static func current(host: String) -> HostReport {
+    let cores = boundCores()
+    return HostReport(
+      host: host, binding: ranges(cores), coresVisible: cores.count,
+      coresOnline: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+  }
+
+  /// Logical cores of the calling thread's affinity mask, ascending.
+  package static func boundCores() -> [Int] {
+    // The kernel refuses masks smaller than its own; 8 KiB hold 65536 cores.
+    withUnsafeTemporaryAllocation(byteCount: 8192, alignment: 64) { bytes in
+      let mask = bytes.bindMemory(to: UInt8.self)
+      guard orpo_mpi_core_binding(mask.baseAddress, Int64(mask.count)) == 0 else {
+        return Array(0..<max(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), 1))
+      }
+      return (0..<mask.count * 8).filter { mask[$0 / 8] >> ($0 % 8) & 1 == 1 }
+    }
+  }
+
+  /// `[0, 1, 2, 3, 8]` as `0-3,8`.
+  package static func ranges(_ cores: [Int]) -> String {
+    var parts: [String] = []
+    var index = 0
+    while index < cores.count {
+      let first = cores[index]
+      var last = first
+      while index + 1 < cores.count, cores[index + 1] == last + 1 {
+        index += 1
+        last = cores[index]
+      }
+      parts.append(first == last ? "\(first)" : "\(first)-\(last)")
+      index += 1
+    }
+    return parts.joined(separator: ",")
+  }
+}
+
+extension Communicator {
+  package var hostReport: HostReport { .current(host: hostName) }
+
+  /// How many threads this rank can run without sharing cores with the other ranks of its node: all cores of its binding when no other rank
+  /// is bound to them, its part of them otherwise, at least 1. A collective call.
+  package func coresPerRank() throws(MPIError) -> Int {
+    let mine = HostReport.boundCores()
+    let all = try allGather("\(nodeLeader) " + mine.map(String.init).joined(separator: " "))
+    let neighbours = all.map { Set($0.split(separator: " ").compactMap { Int($0) }.dropFirst()) }
+    let leaders = all.map { $0.split(separator: " ").first.flatMap { Int($0) } ?? -1 }
+    var share = 0.0
+    for core in mine {
+      let users = zip(leaders, neighbours).count { $0 == nodeLeader && $1.contains(core) }
+      share += 1 / Double(max(users, 1))
+    }
+    // The sum of thirds may fall short of a whole number by rounding.
+    return max(Int(share + 1e-6), 1)
+  }
+}
