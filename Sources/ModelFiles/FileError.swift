@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Musl
-#endif
+import Glibc
 
 /// A system call on a file failed.
 package struct FileError: Error, CustomStringConvertible, Equatable {

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Musl
-#endif
+import Glibc
 
 /// A regular file opened for reading at any offset, by any thread; closed when the last reference goes.
 package final class ReadableFile: Sendable {

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Musl
-#endif
+import Glibc
 import JSON
 
 /// The model of a Hugging Face folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
