@@ -1,0 +1,62 @@
+internal import JSON
+
+/// One object of tokenizer.json, with where it is, so that every error can name file and key.
+struct Component {
+  let value: JSONValue
+  let file: String
+  let key: String
+
+  /// The `type` that chooses among components.
+  func type() throws(TokenizerError) -> String { try string("type") }
+
+  func unsupported(_ component: String) -> TokenizerError { .unsupported(component: component, file: file, key: key) }
+
+  func malformed(_ name: String, _ reason: String) -> TokenizerError {
+    .malformed(file: file, key: name.isEmpty ? key : "\(key).\(name)", reason: reason)
+  }
+
+  func string(_ name: String) throws(TokenizerError) -> String {
+    guard let value = value[name] else { throw malformed(name, "is missing") }
+    guard let string = value.string else { throw malformed(name, "must be a string, not \(value.typeName)") }
+    return string
+  }
+
+  /// A string that may be missing or null.
+  func optionalString(_ name: String) throws(TokenizerError) -> String? {
+    guard let value = value[name], !value.isNull else { return nil }
+    guard let string = value.string else { throw malformed(name, "must be a string, not \(value.typeName)") }
+    return string
+  }
+
+  func bool(_ name: String, default missing: Bool) throws(TokenizerError) -> Bool {
+    guard let value = value[name], !value.isNull else { return missing }
+    guard let bool = value.bool else { throw malformed(name, "must be true or false, not \(value.typeName)") }
+    return bool
+  }
+
+  func integer(_ name: String) throws(TokenizerError) -> Int {
+    guard let integer = value[name]?.integer else { throw malformed(name, "must be a whole number") }
+    return integer
+  }
+
+  /// The objects of a list.
+  func list(_ name: String) throws(TokenizerError) -> [Component] {
+    guard let array = value[name]?.array else { throw malformed(name, "must be a list") }
+    return array.enumerated().map { Component(value: $1, file: file, key: "\(key).\(name)[\($0)]") }
+  }
+
+  func choice<Choice: RawRepresentable<String>>(_ name: String, _ text: String, _: Choice.Type) throws(TokenizerError)
+    -> Choice
+  {
+    guard let choice = Choice(rawValue: text) else { throw malformed(name, "\"\(text)\" is not a known value") }
+    return choice
+  }
+
+  /// `{"String": ...}` or `{"Regex": ...}`.
+  func pattern(_ name: String) throws(TokenizerError) -> TextPattern {
+    guard let value = value[name] else { throw malformed(name, "is missing") }
+    if let literal = value.string ?? value["String"]?.string { return .literal(Array(literal.utf8)) }
+    guard let expression = value["Regex"]?.string else { throw malformed(name, "must hold \"String\" or \"Regex\"") }
+    return try .expression(expression, file: file, key: "\(key).\(name)")
+  }
+}

@@ -1,0 +1,109 @@
+internal import Foundation
+internal import JSON
+
+extension Tokenizer {
+  /// Reads a Hugging Face folder: tokenizer.json, and from tokenizer_config.json, special_tokens_map.json and chat_template.jinja,
+  /// where they exist, the special tokens and the chat template.
+  /// - Throws: `TokenizerError` naming file and key; also for components that are not implemented.
+  package convenience init(directory: String) throws {
+    let path = directory + "/tokenizer.json"
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw TokenizerError.unreadable(
+        path: path,
+        reason: "not found; a model's folder needs it (transformers' AutoTokenizer writes it with save_pretrained)")
+    }
+    guard let definition = try Self.json(path) else {
+      throw TokenizerError.unreadable(path: path, reason: "cannot be read")
+    }
+    let configuration = try Self.json(directory + "/tokenizer_config.json")
+    let map = try Self.json(directory + "/special_tokens_map.json")
+    try self.init(
+      definition: definition, file: path, specialTokens: Self.specialTokens(configuration, map),
+      chatTemplate: try Self.chatTemplate(directory, configuration), source: .folder(directory))
+  }
+
+  /// The named special tokens, in transformers' order.
+  static let specialTokenNames = [
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+  ]
+
+  /// As transformers: special_tokens_map.json is the older file and wins unless the configuration lists `added_tokens_decoder`; here it
+  /// also fills in what the configuration leaves out.
+  private static func specialTokens(_ configuration: JSONValue?, _ map: JSONValue?) -> [(name: String, token: String)] {
+    let sources = configuration?["added_tokens_decoder"] == nil ? [map, configuration] : [configuration, map]
+    return specialTokenNames.compactMap { name in
+      for source in sources {
+        if let value = source?[name], let token = value.string ?? value["content"]?.string { return (name, token) }
+      }
+      return nil
+    }
+  }
+
+  /// chat_template.jinja, else `chat_template` of the configuration: one template, or several by name of which `default` is taken.
+  private static func chatTemplate(_ directory: String, _ configuration: JSONValue?) throws -> String? {
+    let path = directory + "/chat_template.jinja"
+    if FileManager.default.fileExists(atPath: path) {
+      guard let text = String(validating: try bytes(path), as: UTF8.self) else {
+        throw TokenizerError.unreadable(path: path, reason: "is not UTF-8")
+      }
+      return universalNewlines(text)
+    }
+    guard let value = configuration?["chat_template"] else { return nil }
+    if let named = value.array { return named.first { $0["name"]?.string == "default" }?["template"]?.string }
+    return value.string
+  }
+
+  /// Python reads text files with every line end as `\n`.
+  private static func universalNewlines(_ text: String) -> String {
+    guard text.utf8.contains(0x0D) else { return text }
+    var result: [UInt8] = []
+    var previous: UInt8 = 0
+    for byte in text.utf8 {
+      if byte == 0x0A, previous == 0x0D { previous = byte; continue }
+      result.append(byte == 0x0D ? 0x0A : byte)
+      previous = byte
+    }
+    return String(decoding: result, as: UTF8.self)
+  }
+
+  static func bytes(_ path: String) throws -> [UInt8] {
+    do { return Array(try Data(contentsOf: URL(fileURLWithPath: path))) } catch {
+      throw TokenizerError.unreadable(path: path, reason: "cannot be read (\(error.localizedDescription))")
+    }
+  }
+
+  /// Nil when there is no such file.
+  private static func json(_ path: String) throws -> JSONValue? {
+    guard FileManager.default.fileExists(atPath: path) else { return nil }
+    let bytes = try bytes(path)
+    // The files are transformers', which writes "no limit" as an integer of 31 digits (`model_max_length`).
+    do { return try JSONValue(parsing: withoutHugeIntegers(bytes)) } catch {
+      throw TokenizerError.unreadable(path: path, reason: "\(error)")
+    }
+  }
+
+  /// Writes integers of 19 digits and more as fractional numbers, which the parser can hold.
+  private static func withoutHugeIntegers(_ bytes: [UInt8]) -> [UInt8] {
+    var result: [UInt8] = []
+    result.reserveCapacity(bytes.count + 16)
+    var inString = false
+    var escaped = false
+    var isInteger = false
+    var digits = 0
+    for byte in bytes {
+      if inString {
+        if !escaped, byte == UInt8(ascii: "\"") { inString = false }
+        escaped = !escaped && byte == UInt8(ascii: "\\")
+      } else if (0x30...0x39).contains(byte) {
+        if digits == 0 { isInteger = ![0x2E, 0x2B, 0x65, 0x45].contains(result.last ?? 0) }
+        digits += 1
+      } else {
+        if digits > 18, isInteger, ![0x2E, 0x65, 0x45].contains(byte) { result.append(contentsOf: ".0".utf8) }
+        digits = 0
+        inString = byte == UInt8(ascii: "\"")
+      }
+      result.append(byte)
+    }
+    return result
+  }
+}
