@@ -1,13 +1,14 @@
 import Collectives
 import Glibc
 
-// What needs several ranks: `mpirun -n N rank-tests`, at any N.
+// What needs several ranks. `mpirun -n N rank-tests`, at any N, runs the checks; `rank-tests aborts`, without mpirun, starts jobs whose
+// ranks fail and looks at how they end.
 
 func runAllChecks() -> Int32 {
   do {
     let communicator = try Communicator.start()
     do {
-      let passed = try run(collectiveChecks, on: communicator)
+      let passed = try run(collectiveChecks + reducerChecks + optimizerChecks, on: communicator)
       try communicator.finish()
       return passed ? 0 : 1
     } catch {
@@ -19,4 +20,11 @@ func runAllChecks() -> Int32 {
   }
 }
 
-exit(runAllChecks())
+switch CommandLine.arguments.dropFirst().first {
+case nil: exit(runAllChecks())
+case "aborts": exit(runAbortChecks())
+case "fail": exit(failOnPurpose(Array(CommandLine.arguments.dropFirst(2))))
+case let other?:
+  print("rank-tests: unknown argument \(other); `aborts` or none")
+  exit(2)
+}

@@ -1,0 +1,107 @@
+import Collectives
+import Dispatch
+import Foundation
+
+/// A job that one of its ranks brings down, and what must be seen of it.
+private struct FailingJob {
+  let name: String
+  let ranks: Int
+  /// What the ranks are told to do; see `failOnPurpose`.
+  let arguments: [String]
+  /// Parts of the one line on standard error; `nil` where no rank is left to write it.
+  let line: [String]?
+}
+
+private let failingJobs: [FailingJob] = [
+  .init(
+    name: "rank 0 alone", ranks: 1, arguments: ["throws", "0"], line: ["rank 0 of 1 on ", "no such batch; second line"]),
+  .init(
+    name: "rank 0 of 2", ranks: 2, arguments: ["throws", "0"], line: ["rank 0 of 2 on ", "no such batch; second line"]),
+  .init(name: "the last of 4", ranks: 4, arguments: ["throws", "3"], line: ["rank 3 of 4 on ", "no such batch"]),
+  .init(
+    name: "different configurations", ranks: 3, arguments: ["differs", "2"],
+    line: ["rank 0 of 3 on ", "do not have the same configuration", "rank 2 on ", "`seed: 2`", "`seed: 0`"]),
+  .init(
+    name: "buffers of different sizes", ranks: 2, arguments: ["sizes", "1"],
+    line: ["rank 1 of 2 on ", "MPI_Bcast failed", "MPI_ERR_TRUNCATE"]),
+  .init(name: "a rank that ends without a word", ranks: 3, arguments: ["exits", "1"], line: nil),
+  .init(name: "a killed rank", ranks: 3, arguments: ["killed", "2"], line: nil),
+]
+
+/// What a rank of a failing job does: `throws`, `differs`, `sizes`, `exits` or `killed`, and the rank that does it.
+func failOnPurpose(_ arguments: [String]) -> Int32 {
+  guard arguments.count == 2, let culprit = Int(arguments[1]) else { return 2 }
+  do {
+    let world = try Communicator.start()
+    do {
+      try world.barrier()
+      if world.rank == culprit {
+        switch arguments[0] {
+        case "throws": throw Unexpected("no such batch\nsecond line")
+        case "exits": _exit(0)
+        case "killed": kill(getpid(), SIGKILL)
+        default: break
+        }
+      }
+      if arguments[0] == "differs" {
+        try world.requireSame("configuration", "beta: 0.1\nseed: \(world.rank == culprit ? 2 : 0)\n")
+      }
+      if arguments[0] == "sizes" {
+        var bytes = [UInt8](repeating: 0, count: world.rank == culprit ? 10 : 1000)
+        try bytes.withUnsafeMutableBytes { try world.broadcast($0) }
+      }
+      // The others wait for a rank that never comes.
+      var values = [Float](repeating: 1, count: 1 << 20)
+      while true { try values.withUnsafeMutableBufferPointer { try world.allReduce(sum: $0) } }
+    } catch {
+      world.fail(error)
+    }
+  } catch {
+    print("rank-tests: \(error)")
+    return 1
+  }
+}
+
+/// Starts the failing jobs one after the other. Started without mpirun: a process that has initialised MPI must not fork.
+func runAbortChecks() -> Int32 {
+  var passed = 0
+  var failed = 0
+  for job in failingJobs {
+    do {
+      try check(job)
+      passed += 1
+      print("ok \(job.name)")
+    } catch {
+      failed += 1
+      print("FAILED \(job.name): \(error)")
+    }
+    fflush(nil)
+  }
+  print("\(passed) passed, \(failed) failed")
+  return failed == 0 ? 0 : 1
+}
+
+private func check(_ job: FailingJob) throws {
+  let process = Process()
+  process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+  process.arguments =
+    ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "\(job.ranks)"]
+    + ["/proc/\(getpid())/exe", "fail"] + job.arguments
+  let pipe = Pipe()
+  process.standardOutput = pipe
+  process.standardError = pipe
+  try process.run()
+  // A job that hangs is ended, and recognised by the signal; one that works needs a second or two.
+  let watchdog = DispatchWorkItem { process.terminate() }
+  DispatchQueue.global().asyncAfter(deadline: .now() + 60, execute: watchdog)
+  let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+  process.waitUntilExit()
+  let hung = watchdog.wait(timeout: .now()) == .success
+  watchdog.cancel()
+  try expect(!hung, "the job had to be ended after 60 s: \(output)")
+  try expect(process.terminationStatus != 0, "the job's exit code is 0: \(output)")
+  let lines = output.split(separator: "\n").filter { $0.hasPrefix("orpo-dist: ") }
+  guard let parts = job.line else { return }
+  try expectEqual(lines.count, 1, "number of lines in \(output)")
+  for part in parts { try expect(lines[0].contains(part), "\(part) is not in \(lines[0])") }
+}
