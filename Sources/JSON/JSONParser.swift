@@ -1,4 +1,4 @@
-internal import CJansson
+import CJansson
 
 /// Why a text is not JSON, and where.
 package struct JSONError: Error, CustomStringConvertible, Equatable {
