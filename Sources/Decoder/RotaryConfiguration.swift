@@ -102,12 +102,14 @@ extension RotaryConfiguration {
   /// Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before).
   init(huggingFace config: ConfigReader, maxPositionEmbeddings: Int) throws(DecoderError) {
     let key = config["rope_parameters"]?.object != nil ? "rope_parameters" : "rope_scaling"
-    let value = config[key].flatMap { $0.isNull ? nil : $0 } ?? .object(JSONObject())
-    let scaling = try ConfigReader(value, name: "\(config.name): \(key)")
+    let isAbsent = config[key]?.isNull ?? true
+    let scaling = try ConfigReader(isAbsent ? .object(JSONObject()) : config[key] ?? .null, name: "\(config.name): \(key)")
     let topTheta = try config.double("rope_theta")
-    theta = try scaling.double("rope_theta") ?? topTheta ?? 10_000
+    let ownTheta = try scaling.double("rope_theta")
+    theta = ownTheta ?? topTheta ?? 10_000
     guard theta > 1, theta.isFinite else { throw .configuration("\(config.name): rope_theta is \(theta); expected more than 1") }
-    let type = try scaling.string("rope_type") ?? scaling.string("type") ?? "default"
+    let (newSpelling, oldSpelling) = (try scaling.string("rope_type"), try scaling.string("type"))
+    let type = newSpelling ?? oldSpelling ?? "default"
     if let partial = try scaling.double("partial_rotary_factor"), partial != 1 {
       throw .configuration("\(scaling.name): partial_rotary_factor is \(partial); this version rotates whole heads only")
     }

@@ -1,0 +1,123 @@
+import Kernels
+import Packing
+import Tensors
+
+/// From hidden states to the log-probability of each label and back, a block of rows at a time: a full rows x vocabulary matrix for the
+/// whole micro-batch exists only as far as `logitsBudget` allows; blocks beyond it are computed again in backward.
+final class LanguageModelHead {
+  private let vocabSize, hiddenSize: Int
+  private let pool: ThreadPool
+  private let blockRows: Int
+  private let slots: Int
+  /// `[slots, blockRows, vocabSize]`.
+  private let logits: AlignedBuffer<Float>
+  /// `[rows]`: log of the sum of e^logit.
+  private let logZ: AlignedBuffer<Float>
+  /// The predictions each row makes, at most two; -1 for none.
+  private var first: [Int32] = []
+  private var second: [Int32] = []
+
+  init(_ configuration: DecoderConfiguration, pool: ThreadPool, rows: Int, logitsBudget: Int) {
+    vocabSize = configuration.vocabSize
+    hiddenSize = configuration.hiddenSize
+    self.pool = pool
+    blockRows = min(256, max(rows, 1))
+    let blocks = (rows + blockRows - 1) / blockRows
+    slots = max(1, min(blocks, logitsBudget / (blockRows * vocabSize * 4)))
+    logits = AlignedBuffer(count: slots * blockRows * vocabSize)
+    logZ = AlignedBuffer(count: rows)
+  }
+
+  var bytes: Int { logits.bytes + logZ.bytes }
+
+  private func blocks(_ rows: Int) -> [Range<Int>] {
+    stride(from: 0, to: rows, by: blockRows).map { $0..<min($0 + blockRows, rows) }
+  }
+
+  /// The slot a block's logits are in; blocks that do not fit take turns in the last one.
+  private func slot(_ block: Int) -> UnsafeMutablePointer<Float> {
+    logits.pointer + min(block, slots - 1) * blockRows * vocabSize
+  }
+
+  /// Whether block `index` of `count` still has its logits when backward comes.
+  private func isKept(_ index: Int, of count: Int) -> Bool { count <= slots || index < slots - 1 }
+
+  /// Writes `log p(label)` of every prediction to `logps`. `hidden` is `[rows, hiddenSize]` after the final norm, `weight` `[vocabSize, hiddenSize]`.
+  func forward(
+    _ batch: PackedPairs, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>, logps: UnsafeMutableBufferPointer<Float>
+  ) {
+    precondition(logps.count >= batch.predictionCount, "there are fewer places for log-probabilities than predictions")
+    assignPredictions(batch)
+    for (index, rows) in blocks(batch.rowCount).enumerated() {
+      let logits = slot(index)
+      computeLogits(rows, hidden: hidden, weight: weight, logits)
+      TokenLogProbability.logPartition(
+        pool, rows: rows.count, vocabulary: vocabSize, logits, logZ.pointer + rows.lowerBound)
+      for row in rows {
+        for prediction in [first[row], second[row]] where prediction >= 0 {
+          let label = Int(batch.labels[Int(prediction)])
+          logps[Int(prediction)] = logits[(row - rows.lowerBound) * vocabSize + label] - logZ[row]
+        }
+      }
+    }
+  }
+
+  /// `dHidden[rows, hiddenSize]` (overwritten) and `dWeight += `, given each prediction's dLoss/dlogp. Follows `forward` on the same batch.
+  func backward(
+    _ batch: PackedPairs, weights: UnsafeBufferPointer<Float>, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>,
+    dHidden: UnsafeMutablePointer<Float>, dWeight: UnsafeMutablePointer<Float>
+  ) {
+    let blocks = blocks(batch.rowCount)
+    // Last first: the block whose logits came last is still in the shared slot.
+    for (index, rows) in blocks.enumerated().reversed() {
+      let logits = slot(index)
+      if !isKept(index, of: blocks.count), index < blocks.count - 1 {
+        computeLogits(rows, hidden: hidden, weight: weight, logits)
+      }
+      turnIntoGradient(rows, logits, labels: batch.labels, weights: weights)
+      Matmul.inputGradient(
+        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, logits, weight: weight,
+        dHidden + rows.lowerBound * hiddenSize)
+      Matmul.weightGradient(
+        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, logits, hidden + rows.lowerBound * hiddenSize, dWeight)
+    }
+  }
+
+  private func computeLogits(
+    _ rows: Range<Int>, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>, _ logits: UnsafeMutablePointer<Float>
+  ) {
+    Matmul.linearByColumns(
+      pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden + rows.lowerBound * hiddenSize, weight: weight,
+      logits)
+  }
+
+  /// Overwrites logits by dLoss/dlogits: the sum over the row's labels of w * (onehot - softmax).
+  private func turnIntoGradient(
+    _ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>, labels: [Int32], weights: UnsafeBufferPointer<Float>
+  ) {
+    pool.ranges(rows.count) { range in
+      for offset in range {
+        let row = rows.lowerBound + offset
+        let values = logits + offset * vocabSize
+        let total = weight(first[row], weights) + weight(second[row], weights)
+        TokenLogProbability.softmax(times: -total, vocabulary: vocabSize, logZ: logZ[row], values)
+        for prediction in [first[row], second[row]] where prediction >= 0 {
+          values[Int(labels[Int(prediction)])] += weights[Int(prediction)]
+        }
+      }
+    }
+  }
+
+  @inline(__always)
+  private func weight(_ prediction: Int32, _ weights: UnsafeBufferPointer<Float>) -> Float {
+    prediction < 0 ? 0 : weights[Int(prediction)]
+  }
+
+  private func assignPredictions(_ batch: PackedPairs) {
+    first = [Int32](repeating: -1, count: batch.rowCount)
+    second = first
+    for (prediction, row) in batch.predictionRows.enumerated() {
+      if first[Int(row)] < 0 { first[Int(row)] = Int32(prediction) } else { second[Int(row)] = Int32(prediction) }
+    }
+  }
+}
