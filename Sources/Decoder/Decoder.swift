@@ -128,7 +128,8 @@ package final class Decoder {
     }
     batch.tokens.withUnsafeBufferPointer { tokens in
       Embedding.backward(
-        pool, size: configuration.hiddenSize, tokens: tokens, shared.dResidual, dTable: gradients + places.embedding)
+        pool, size: configuration.hiddenSize, tokens: tokens, frozen: configuration.padTokenID.map(Int32.init), shared.dResidual,
+        dTable: gradients + places.embedding)
     }
   }
 

@@ -42,7 +42,7 @@ extension DecoderConfiguration {
       maxPositionEmbeddings: maxPositions, tieWordEmbeddings: try reader.bool("tie_word_embeddings") ?? false,
       attentionBias: family == .llama ? try reader.bool("attention_bias") ?? false : false,
       mlpBias: family == .llama ? try reader.bool("mlp_bias") ?? false : false,
-      slidingWindow: try slidingWindow(reader, family: family))
+      slidingWindow: try slidingWindow(reader, family: family), padTokenID: try reader.integer("pad_token_id"))
   }
 
   /// Mistral's default is 4096 when the key is absent; `null` means none. Llama has none.
@@ -52,11 +52,11 @@ extension DecoderConfiguration {
   }
 
   /// A config.json that transformers (4 and 5) loads, for models that came without one.
-  package func huggingFaceJSON(bosTokenID: Int32?, eosTokenID: Int32?, padTokenID: Int32?) -> JSONValue {
-    func id(_ value: Int32?) -> JSONValue { value.map { .integer(Int($0)) } ?? .null }
+  package func huggingFaceJSON(bosTokenID: Int32?, eosTokenID: Int32?) -> JSONValue {
+    func id(_ value: Int?) -> JSONValue { value.map { .integer($0) } ?? .null }
     var object = JSONObject([
-      ("architectures", [.string(family.architecture)]), ("bos_token_id", id(bosTokenID)), ("dtype", "float32"),
-      ("eos_token_id", id(eosTokenID)), ("head_dim", .integer(headDim)), ("hidden_act", "silu"),
+      ("architectures", [.string(family.architecture)]), ("bos_token_id", id(bosTokenID.map(Int.init))), ("dtype", "float32"),
+      ("eos_token_id", id(eosTokenID.map(Int.init))), ("head_dim", .integer(headDim)), ("hidden_act", "silu"),
       ("hidden_size", .integer(hiddenSize)), ("initializer_range", 0.02), ("intermediate_size", .integer(intermediateSize)),
       ("max_position_embeddings", .integer(maxPositionEmbeddings)), ("model_type", .string(family.rawValue)),
       ("num_attention_heads", .integer(numAttentionHeads)), ("num_hidden_layers", .integer(numHiddenLayers)),

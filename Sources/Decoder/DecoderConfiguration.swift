@@ -31,11 +31,14 @@ package struct DecoderConfiguration: Sendable, Equatable {
   package var mlpBias: Bool
   /// Keys a query sees, itself included; nil for all.
   package var slidingWindow: Int?
+  /// As in HF (`nn.Embedding(padding_idx:)`) this token's input embedding gets no gradient, also where the token occurs in the text.
+  package var padTokenID: Int?
 
   package init(
     family: Family, vocabSize: Int, hiddenSize: Int, intermediateSize: Int, numHiddenLayers: Int, numAttentionHeads: Int,
     numKeyValueHeads: Int, headDim: Int, rmsNormEps: Float, rope: RotaryConfiguration, maxPositionEmbeddings: Int,
-    tieWordEmbeddings: Bool, attentionBias: Bool = false, mlpBias: Bool = false, slidingWindow: Int? = nil
+    tieWordEmbeddings: Bool, attentionBias: Bool = false, mlpBias: Bool = false, slidingWindow: Int? = nil,
+    padTokenID: Int? = nil
   ) {
     self.family = family
     self.vocabSize = vocabSize
@@ -52,6 +55,7 @@ package struct DecoderConfiguration: Sendable, Equatable {
     self.attentionBias = attentionBias
     self.mlpBias = mlpBias
     self.slidingWindow = slidingWindow
+    self.padTokenID = padTokenID
   }
 
   /// Width of a row of queries, and of keys or values.
