@@ -1,8 +1,8 @@
 /// A fast 64-bit checksum against damaged files (not against forgery), fed piece by piece.
 ///
-/// Words of 8 bytes go round-robin to eight lanes; each lane does `lane = rotateLeft(lane ^ word, 31) * prime`. Every step is a bijection of
-/// the lane, so a change within one word always changes the result; anything else goes unnoticed with a probability of about 2^-64. The last
-/// stripe is filled with zeros and the length in bytes is mixed in. Runs at memory speed, where a table-driven CRC would take seconds per
+/// Words of 8 bytes go round-robin to eight lanes; each lane does `lane = (lane ^ word) * prime; lane ^= lane >> 32`. Every step is a
+/// bijection of the lane, so a change within one word always changes the result; anything else goes unnoticed with a probability of about
+/// 2^-64. The last stripe is filled with zeros and the length in bytes is mixed in. Runs at memory speed, where a table-driven CRC would take seconds per
 /// checkpoint.
 package struct StripeHash: Sendable {
   /// How manifests name the algorithm. Another algorithm needs another name.
@@ -69,7 +69,7 @@ package struct StripeHash: Sendable {
 
   @inline(__always)
   private static func mix(_ lane: UInt64, _ word: UInt64) -> UInt64 {
-    let mixed = lane ^ word
-    return (mixed &<< 31 | mixed &>> 33) &* prime
+    let mixed = (lane ^ word) &* prime
+    return mixed ^ mixed &>> 32
   }
 }
