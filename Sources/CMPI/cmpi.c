@@ -12,9 +12,11 @@
 struct orpo_mpi_job {
   MPI_Comm world;
   MPI_Comm node;
+  int64_t largest_piece;
 };
 
-// MPI counts are `int`, and Open MPI's own arithmetic on bytes is not everywhere 64-bit: no call moves more than this many bytes.
+// MPI counts are `int`, and Open MPI's own arithmetic on bytes is not everywhere 64-bit: by default no call moves
+// more than this.
 static const int64_t LARGEST_PIECE = (int64_t)1 << 28;
 
 static MPI_Datatype datatype(orpo_mpi_type type) {
@@ -39,15 +41,15 @@ static MPI_Op operator_of(orpo_mpi_operation operation) {
   switch (operation) {
   case ORPO_MPI_SUM: return MPI_SUM;
   case ORPO_MPI_MAX: return MPI_MAX;
-  case ORPO_MPI_MIN: return MPI_MIN;
   }
   return MPI_OP_NULL;
 }
 
 static int piece(int64_t left, int64_t limit) { return (int)(left < limit ? left : limit); }
 
-// Ranks on one node copy from each other's memory with process_vm_readv. Where a container's system call filter refuses it, even for the
-// own process, Open MPI 4 fails in the first large message: choose its copy through shared memory instead.
+// Ranks on one node copy from each other's memory with process_vm_readv. Where a container's system call filter
+// refuses it, even for the own process, Open MPI 4 fails in the first large message: choose its copy through shared
+// memory instead.
 static void avoid_refused_single_copy(void) {
   char from = 1, to = 0;
   struct iovec local = {&to, 1}, remote = {&from, 1};
@@ -55,11 +57,11 @@ static void avoid_refused_single_copy(void) {
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
 }
 
-#define TRY(name, expression)                                                                                                      \
-  do {                                                                                                                             \
-    *call = name;                                                                                                                  \
-    int code = (expression);                                                                                                       \
-    if (code != MPI_SUCCESS) return code;                                                                                          \
+#define TRY(name, expression)                                                                       \
+  do {                                                                                              \
+    *call = name;                                                                                   \
+    int code = (expression);                                                                        \
+    if (code != MPI_SUCCESS) return code;                                                           \
   } while (0)
 
 int orpo_mpi_start(orpo_mpi_job **job, orpo_mpi_place *place, const char **call) {
@@ -70,13 +72,15 @@ int orpo_mpi_start(orpo_mpi_job **job, orpo_mpi_place *place, const char **call)
   orpo_mpi_job *started = calloc(1, sizeof *started);
   *call = "calloc";
   if (!started) return MPI_ERR_NO_MEM;
+  started->largest_piece = LARGEST_PIECE;
   *job = started;
   // Duplicates inherit the error handler.
   TRY("MPI_Comm_dup", MPI_Comm_dup(MPI_COMM_WORLD, &started->world));
   int rank = 0, size = 0, local_rank = 0, local_size = 0;
   TRY("MPI_Comm_rank", MPI_Comm_rank(started->world, &rank));
   TRY("MPI_Comm_size", MPI_Comm_size(started->world, &size));
-  TRY("MPI_Comm_split_type", MPI_Comm_split_type(started->world, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &started->node));
+  TRY("MPI_Comm_split_type",
+      MPI_Comm_split_type(started->world, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &started->node));
   TRY("MPI_Comm_rank", MPI_Comm_rank(started->node, &local_rank));
   TRY("MPI_Comm_size", MPI_Comm_size(started->node, &local_size));
   int leader = rank;
@@ -140,14 +144,16 @@ int orpo_mpi_processor_name(char *text, int64_t capacity) {
   return code;
 }
 
+void orpo_mpi_limit_pieces(orpo_mpi_job *job, int64_t bytes) {
+  job->largest_piece = bytes < 8 ? 8 : bytes > LARGEST_PIECE ? LARGEST_PIECE : bytes;
+}
+
 int orpo_mpi_barrier(orpo_mpi_job *job) { return MPI_Barrier(job->world); }
 
-int orpo_mpi_all_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type, orpo_mpi_operation operation,
-                        int64_t piece_count) {
-  const int64_t largest = LARGEST_PIECE / size_of(type);
-  const int64_t limit = piece_count > 0 && piece_count < largest ? piece_count : largest;
+int orpo_mpi_all_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type,
+                        orpo_mpi_operation operation) {
   for (int64_t done = 0; done < count;) {
-    const int part = piece(count - done, limit);
+    const int part = piece(count - done, job->largest_piece / size_of(type));
     const int code = MPI_Allreduce(MPI_IN_PLACE, (char *)values + done * size_of(type), part, datatype(type),
                                    operator_of(operation), job->world);
     if (code != MPI_SUCCESS) return code;
@@ -156,14 +162,15 @@ int orpo_mpi_all_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi
   return MPI_SUCCESS;
 }
 
-int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type, orpo_mpi_operation operation, int32_t root) {
+int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type,
+                    orpo_mpi_operation operation, int32_t root) {
   int rank = 0;
   int code = MPI_Comm_rank(job->world, &rank);
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, LARGEST_PIECE / size_of(type));
+    const int part = piece(count - done, job->largest_piece / size_of(type));
     void *here = (char *)values + done * size_of(type);
-    code = MPI_Reduce(rank == root ? MPI_IN_PLACE : here, rank == root ? here : NULL, part, datatype(type), operator_of(operation),
-                      root, job->world);
+    code = MPI_Reduce(rank == root ? MPI_IN_PLACE : here, rank == root ? here : NULL, part, datatype(type),
+                      operator_of(operation), root, job->world);
     done += part;
   }
   return code;
@@ -172,7 +179,7 @@ int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_typ
 int orpo_mpi_broadcast(orpo_mpi_job *job, void *bytes, int64_t count, int32_t root) {
   int code = MPI_SUCCESS;
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, LARGEST_PIECE);
+    const int part = piece(count - done, job->largest_piece);
     code = MPI_Bcast((char *)bytes + done, part, MPI_BYTE, root, job->world);
     done += part;
   }
@@ -186,7 +193,7 @@ int orpo_mpi_all_gather_int64(orpo_mpi_job *job, int64_t value, int64_t *values)
 int orpo_mpi_send(orpo_mpi_job *job, const void *bytes, int64_t count, int32_t to) {
   int code = MPI_SUCCESS;
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, LARGEST_PIECE);
+    const int part = piece(count - done, job->largest_piece);
     code = MPI_Send((const char *)bytes + done, part, MPI_BYTE, to, 0, job->world);
     done += part;
   }
@@ -196,7 +203,7 @@ int orpo_mpi_send(orpo_mpi_job *job, const void *bytes, int64_t count, int32_t t
 int orpo_mpi_receive(orpo_mpi_job *job, void *bytes, int64_t count, int32_t from) {
   int code = MPI_SUCCESS;
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, LARGEST_PIECE);
+    const int part = piece(count - done, job->largest_piece);
     code = MPI_Recv((char *)bytes + done, part, MPI_BYTE, from, 0, job->world, MPI_STATUS_IGNORE);
     done += part;
   }

@@ -6,19 +6,17 @@ package protocol RaisedOnEveryRank: Error {}
 extension Communicator {
   /// Takes the whole job down: one line `orpo-dist: rank R of N on HOST: cause` on standard error, then `abort`.
   ///
-  /// Ranks that wait in a collective are ended by the launcher within seconds, and the launcher's exit code is not zero.
+  /// Ranks that wait in a collective are ended by the launcher within seconds, and the launcher's exit code is not
+  /// zero.
   package func fail(_ error: any Error, code: Int32 = 1) -> Never {
-    let shared = error is any RaisedOnEveryRank
-    // Rank 0 speaks for all; the others give it the time to, and end themselves only if it never does.
-    if shared && !isRoot { usleep(3_000_000) }
-    if !shared || isRoot {
-      let cause = String(describing: error).split(whereSeparator: \.isNewline).joined(separator: "; ")
-      let line = Array("orpo-dist: rank \(rank) of \(worldSize) on \(hostName): \(cause)\n".utf8)
-      // One write, so that lines of several ranks do not mix.
-      _ = line.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
-      // The launcher forwards the line and learns of the abort on different ways: let the line go first.
-      if worldSize > 1 { usleep(200_000) }
-    }
+    // Rank 0 speaks for all and ends them meanwhile; if it does not, every rank says it itself.
+    if error is any RaisedOnEveryRank, !isRoot { sleep(3) }
+    let cause = String(describing: error).split(whereSeparator: \.isNewline).joined(separator: "; ")
+    let line = Array("orpo-dist: rank \(rank) of \(worldSize) on \(hostName): \(cause)\n".utf8)
+    // One write, so that lines of several ranks do not mix.
+    _ = line.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    // The launcher forwards the line and learns of the abort on different ways: let the line go first.
+    if worldSize > 1 { usleep(200_000) }
     abort(code: code)
   }
 }

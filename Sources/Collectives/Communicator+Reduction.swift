@@ -11,13 +11,14 @@ extension Communicator {
     try allReduce(values.baseAddress, values.count, ORPO_MPI_DOUBLE, ORPO_MPI_SUM)
   }
 
-  /// Sums over ranks; every rank gets the same bits, whatever algorithm MPI picks: the sum is formed once, on rank 0, and broadcast.
-  /// For the few numbers that steer control flow or are logged.
+  /// Sums over ranks; every rank gets the same bits, whatever algorithm MPI picks: the sum is formed once, on rank 0,
+  /// and broadcast. For the few numbers that steer control flow or are logged.
   package func agree(sum values: inout [Double]) throws(MPIError) {
     try agree(&values, ORPO_MPI_SUM)
   }
 
-  /// The largest value of any rank, element by element; the same bits everywhere. NaN has no defined order: send a flag instead.
+  /// The largest value of any rank, element by element; the same bits everywhere. NaN has no defined order: send a
+  /// flag instead.
   package func agree(max values: inout [Double]) throws(MPIError) {
     try agree(&values, ORPO_MPI_MAX)
   }
@@ -26,7 +27,7 @@ extension Communicator {
     _ start: UnsafeMutableRawPointer?, _ count: Int, _ type: orpo_mpi_type, _ operation: orpo_mpi_operation
   ) throws(MPIError) {
     guard worldSize > 1, count > 0, let start else { return }
-    try call("MPI_Allreduce") { orpo_mpi_all_reduce($0, start, Int64(count), type, operation, 0) }
+    try call("MPI_Allreduce") { orpo_mpi_all_reduce($0, start, Int64(count), type, operation) }
   }
 
   private func agree(_ values: inout [Double], _ operation: orpo_mpi_operation) throws(MPIError) {

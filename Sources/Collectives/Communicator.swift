@@ -3,8 +3,8 @@ import Glibc
 
 /// The ranks of this job and what they do together. One per process.
 ///
-/// Every collective blocks and must be called by all ranks in the same order with the same sizes. One thread at a time may call:
-/// a communication thread takes the communicator over as a whole.
+/// Every collective blocks and must be called by all ranks in the same order with the same sizes. One thread at a
+/// time may call: a communication thread takes the communicator over as a whole.
 package final class Communicator: @unchecked Sendable {
   package let rank: Int
   package let worldSize: Int
@@ -28,8 +28,8 @@ package final class Communicator: @unchecked Sendable {
 
   /// Initialises MPI. Without `mpirun` the world has one rank.
   ///
-  /// - Throws: `MPIError`; also when a launcher started several processes that do not see each other, because each of them
-  ///   would then train alone and write over the others' files.
+  /// - Throws: `MPIError`; also when a launcher started several processes that do not see each other, because each
+  ///   of them would then train alone and write over the others' files.
   package static func start() throws(MPIError) -> Communicator {
     let host = processorName()
     guard orpo_mpi_is_running() == 0 else {
@@ -74,6 +74,15 @@ package final class Communicator: @unchecked Sendable {
     libraryVersion = version.split(whereSeparator: \.isNewline).first.map(String.init) ?? version
   }
 
+  /// Bytes one MPI call moves at most; larger transfers go in pieces, and all ranks must set the same. 256 MiB unless
+  /// set, and at most.
+  package func limitPieces(toBytes bytes: Int) throws(MPIError) {
+    try call("orpo_mpi_limit_pieces") { job in
+      orpo_mpi_limit_pieces(job, Int64(bytes))
+      return ORPO_MPI_SUCCESS
+    }
+  }
+
   /// Waits until every rank has arrived.
   package func barrier() throws(MPIError) {
     try call("MPI_Barrier") { orpo_mpi_barrier($0) }
@@ -90,7 +99,8 @@ package final class Communicator: @unchecked Sendable {
     }
   }
 
-  /// Ends every process of the job with `code`, from whatever they are doing. Never returns, even when MPI hangs or is gone.
+  /// Ends every process of the job with `code`, from whatever they are doing. Never returns, even when MPI hangs or
+  /// is gone.
   package func abort(code: Int32) -> Never {
     // MPI_Abort talks to the launcher; when that no longer listens, the alarm's default action still ends this process.
     signal(SIGALRM, SIG_DFL)

@@ -51,8 +51,8 @@ package struct HostReport: Sendable, Equatable {
 extension Communicator {
   package var hostReport: HostReport { .current(host: hostName) }
 
-  /// How many threads this rank can run without sharing cores with the other ranks of its node: all cores of its binding when no other rank
-  /// is bound to them, its part of them otherwise, at least 1. A collective call.
+  /// How many threads this rank can run without sharing cores with the other ranks of its node: all cores of its
+  /// binding when no other rank is bound to them, its part of them otherwise, at least 1. A collective call.
   package func coresPerRank() throws(MPIError) -> Int {
     let mine = HostReport.boundCores()
     let all = try allGather("\(nodeLeader) " + mine.map(String.init).joined(separator: " "))

@@ -3,7 +3,8 @@ package struct RankDifference: RaisedOnEveryRank, CustomStringConvertible, Equat
   package struct Difference: Sendable, Equatable {
     package let rank: Int
     package let host: String
-    /// Number of the first line that differs, from 1, and how it reads there and on the reference rank; `nil` past the end.
+    /// Number of the first line that differs, from 1, and how it reads there and on the reference rank; `nil` past
+    /// the end.
     package let line: Int
     package let text: String?
     package let expected: String?
@@ -40,7 +41,8 @@ package struct RankDifference: RaisedOnEveryRank, CustomStringConvertible, Equat
 extension Communicator {
   /// Compares `text` over all ranks, byte by byte.
   ///
-  /// - Throws: `RankDifference` on all ranks when one differs; it names ranks, hosts and the first differing line. `MPIError`.
+  /// - Throws: `RankDifference` on all ranks when one differs; it names ranks, hosts and the first differing line.
+  ///   `MPIError`.
   package func requireSame(_ label: String, _ text: String) throws {
     guard worldSize > 1 else { return }
     let bytes = Array(text.utf8)
@@ -70,7 +72,8 @@ extension Communicator {
       differences: differences)
   }
 
-  /// The lowest rank among those that hold the most common value; of two equally common values, that of the lowest rank.
+  /// The lowest rank among those that hold the most common value; of two equally common values, that of the lowest
+  /// rank.
   static func mostCommon(_ values: [Int]) -> Int {
     var counts: [Int: Int] = [:]
     for value in values { counts[value, default: 0] += 1 }

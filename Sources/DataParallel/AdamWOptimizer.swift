@@ -3,7 +3,8 @@ import Tensors
 
 /// AdamW over the parameter arena: owns the moments and the step count.
 ///
-/// Every rank holds all of the state and does the same update, so the ranks' parameters stay the same without being sent.
+/// Every rank holds all of the state and does the same update, so the ranks' parameters stay the same without being
+/// sent.
 package final class AdamWOptimizer {
   package let parameters: UnsafeMutableBufferPointer<Float>
   package let gradients: UnsafeMutableBufferPointer<Float>

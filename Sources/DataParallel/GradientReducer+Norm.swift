@@ -3,8 +3,8 @@ import Collectives
 extension GradientReducer {
   /// L2 norm of the reduced gradients, with the same bits on all ranks; to be called by all of them after `finish()`.
   ///
-  /// The arena is the same everywhere, so each rank sums a slice of it. Not finite when a gradient is not: the same on all ranks, which
-  /// makes it the place to decide that a step is skipped.
+  /// The arena is the same everywhere, so each rank sums a slice of it. Not finite when a gradient is not: the same
+  /// on all ranks, which makes it the place to decide that a step is skipped.
   package func globalNorm() throws -> Double {
     let blocks = (gradients.count + SumOfSquares.block - 1) / SumOfSquares.block
     let first = blocks * communicator.rank / communicator.worldSize * SumOfSquares.block
@@ -15,8 +15,8 @@ extension GradientReducer {
     return total[0].squareRoot()
   }
 
-  /// What gradients are multiplied with so that their norm does not exceed `maxNorm`: PyTorch's `min(1, maxNorm / (norm + 1e-6))`; 1 when
-  /// `maxNorm` is 0 or less, which Hugging Face takes as no clipping. NaN when the norm is.
+  /// What gradients are multiplied with so that their norm does not exceed `maxNorm`: PyTorch's `min(1, maxNorm /
+  /// (norm + 1e-6))`; 1 when `maxNorm` is 0 or less, which Hugging Face takes as no clipping. NaN when the norm is.
   package static func clipScale(norm: Double, maxNorm: Double) -> Float {
     guard maxNorm > 0 else { return 1 }
     let scale = maxNorm / (norm + 1e-6)

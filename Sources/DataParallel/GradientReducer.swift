@@ -3,11 +3,13 @@ import Glibc
 
 /// Adds the ranks' gradients up, bucket by bucket, in the order in which backward finishes them.
 ///
-/// The arena is laid out in that order, so it becomes ready from offset 0 upward and a bucket is a contiguous slice. The sum is not divided:
-/// the loss weights already carry the counts of the whole step. One step is: `ready(upTo:)` any number of times during the last
-/// micro-batch, then `finish()`. A rank without a micro-batch calls `finish()` alone; all ranks issue the same buckets in the same order.
+/// The arena is laid out in that order, so it becomes ready from offset 0 upward and a bucket is a contiguous slice.
+/// The sum is not divided: the loss weights already carry the counts of the whole step. One step is: `ready(upTo:)`
+/// any number of times during the last micro-batch, then `finish()`. A rank without a micro-batch calls `finish()`
+/// alone; all ranks issue the same buckets in the same order.
 ///
-/// Between `ready(upTo:)` and `finish()` the slices already handed over belong to the reducer: backward must not touch them.
+/// Between `ready(upTo:)` and `finish()` the slices already handed over belong to the reducer: backward must not
+/// touch them.
 package final class GradientReducer {
   package let gradients: UnsafeMutableBufferPointer<Float>
   package let bucketCount: Int
@@ -34,7 +36,8 @@ package final class GradientReducer {
     bucketCount = (gradients.count + bucketValues - 1) / bucketValues
   }
 
-  /// Backward will not touch the gradients below `offset` again in this step: every bucket that is complete thereby is summed over ranks.
+  /// Backward will not touch the gradients below `offset` again in this step: every bucket that is complete thereby
+  /// is summed over ranks.
   ///
   /// - Precondition: offsets of one step do not decrease.
   package func ready(upTo offset: Int) throws {
@@ -45,7 +48,8 @@ package final class GradientReducer {
     while launched + bucketValues <= offset { try launch(bucketValues) }
   }
 
-  /// Sums what is left. Afterwards the whole arena holds the sum over ranks, with the same bits on all of them, and a new step may begin.
+  /// Sums what is left. Afterwards the whole arena holds the sum over ranks, with the same bits on all of them, and a
+  /// new step may begin.
   package func finish() throws {
     while launched < gradients.count { try launch(min(bucketValues, gradients.count - launched)) }
     launched = 0

@@ -2,7 +2,8 @@ package import Collectives
 
 /// A 64-bit checksum of values' bits: it changes with every single value and with their order.
 package enum ParameterChecksum {
-  /// Eight chains of xor, multiplication and rotation over words of two values; each link is a bijection, so one changed word always shows.
+  /// Eight chains of xor, multiplication and rotation over words of two values; each link is a bijection, so one
+  /// changed word always shows.
   package static func of(_ values: UnsafeBufferPointer<Float>) -> UInt64 {
     var chains = (
       seed(0), seed(1), seed(2), seed(3), seed(4), seed(5), seed(6), seed(7)

@@ -1,4 +1,5 @@
-/// AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) as `torch.optim.AdamW` computes it, bias corrections included.
+/// AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) as `torch.optim.AdamW` computes it, bias corrections
+/// included.
 ///
 /// Stateless: any thread may update any range, and the result does not depend on how a range is cut.
 package enum AdamW {
@@ -22,8 +23,8 @@ package enum AdamW {
   ///     m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
   ///     p -= lr * weightDecay * p + lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
   ///
-  /// PyTorch rounds `1 - lr * weightDecay` to fp32 first, where small learning rates lose the decay; here both parts leave `p` in one
-  /// rounding.
+  /// PyTorch rounds `1 - lr * weightDecay` to fp32 first, where small learning rates lose the decay; here both parts
+  /// leave `p` in one rounding.
   /// - Parameter step: number of this update, from 1.
   package static func update(
     parameters: UnsafeMutablePointer<Float>, gradients: UnsafePointer<Float>,
@@ -111,8 +112,9 @@ package enum AdamW {
       UnsafeMutableRawPointer(pointer).storeBytes(of: lanes, as: Lanes.self)
     }
 
-    /// To half a unit in the last place for normal numbers; zero stays zero, infinity turns NaN. `SIMD16.squareRoot()` goes lane by
-    /// lane and halves the speed of the update: a first guess from the exponent, three Newton steps for 1/sqrt, one for the root itself.
+    /// To half a unit in the last place for normal numbers; zero stays zero, infinity turns NaN.
+    /// `SIMD16.squareRoot()` goes lane by lane and halves the speed of the update: a first guess from the exponent,
+    /// three Newton steps for 1/sqrt, one for the root itself.
     @inline(__always)
     private func squareRoot(_ x: Lanes) -> Lanes {
       let bits = unsafeBitCast(x, to: SIMD16<UInt32>.self)

@@ -62,7 +62,8 @@ func failOnPurpose(_ arguments: [String]) -> Int32 {
   }
 }
 
-/// Starts the failing jobs one after the other. Started without mpirun: a process that has initialised MPI must not fork.
+/// Starts the failing jobs one after the other. Started without mpirun: a process that has initialised MPI must not
+/// fork.
 func runAbortChecks() -> Int32 {
   var passed = 0
   var failed = 0

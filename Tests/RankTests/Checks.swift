@@ -28,7 +28,8 @@ func expectEqual<T: Equatable>(_ value: T, _ expected: T, _ what: String) throws
 
 /// Runs the checks in order on all ranks and prints the result on rank 0.
 ///
-/// A check must leave the ranks in step even when it fails on some: it does all its collective calls before it compares.
+/// A check must leave the ranks in step even when it fails on some: it does all its collective calls before it
+/// compares.
 /// - Returns: whether all checks passed on all ranks.
 func run(_ checks: [Check], on communicator: Communicator) throws -> Bool {
   var passed = 0

@@ -4,8 +4,9 @@ import Glibc
 import Kernels
 import Tensors
 
-/// The gradient a pair of the global batch gives in a step; any rank may hold the pair. Whole numbers: their sums, and the sum of the squares
-/// of these, are exact, so that every way to deal out the pairs must lead to the same bits.
+/// The gradient a pair of the global batch gives in a step; any rank may hold the pair. Whole numbers: their sums,
+/// and the sum of the squares of these, are exact, so that every way to deal out the pairs must lead to the same
+/// bits.
 private func gradient(step: Int, pair: Int, count: Int) -> [Float] {
   var random = CounterRandom(seed: UInt64(step), stream: UInt64(pair))
   return (0..<count).map { _ in Float(Int(random.next() % 2001) - 1000) }

@@ -1,8 +1,8 @@
 import Collectives
 import Glibc
 
-// What needs several ranks. `mpirun -n N rank-tests`, at any N, runs the checks; `rank-tests aborts`, without mpirun, starts jobs whose
-// ranks fail and looks at how they end.
+// What needs several ranks. `mpirun -n N rank-tests`, at any N, runs the checks; `rank-tests aborts`, without mpirun,
+// starts jobs whose ranks fail and looks at how they end.
 
 func runAllChecks() -> Int32 {
   do {

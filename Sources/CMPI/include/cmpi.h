@@ -1,14 +1,14 @@
 // Open MPI behind plain functions: no macro, handle or 32-bit count of <mpi.h> reaches Swift.
 //
-// Every call returns MPI's code, ORPO_MPI_SUCCESS when it worked; `orpo_mpi_error_text` explains any other. Counts are 64-bit and are
-// split below 2^31 inside. Collective calls must be made by all ranks in the same order.
+// Every call returns MPI's code, ORPO_MPI_SUCCESS when it worked; `orpo_mpi_error_text` explains any other. Counts
+// are 64-bit and are split below 2^31 inside. Collective calls must be made by all ranks in the same order.
 #pragma once
 #include <stdint.h>
 
 #define ORPO_MPI_SUCCESS 0
 
 typedef enum { ORPO_MPI_FLOAT, ORPO_MPI_DOUBLE, ORPO_MPI_BYTE } orpo_mpi_type;
-typedef enum { ORPO_MPI_SUM, ORPO_MPI_MAX, ORPO_MPI_MIN } orpo_mpi_operation;
+typedef enum { ORPO_MPI_SUM, ORPO_MPI_MAX } orpo_mpi_operation;
 typedef enum {
   ORPO_MPI_THREAD_SINGLE,
   ORPO_MPI_THREAD_FUNNELED,
@@ -40,12 +40,16 @@ void orpo_mpi_error_text(int code, char *text, int64_t capacity);
 int orpo_mpi_library_version(char *text, int64_t capacity);
 int orpo_mpi_processor_name(char *text, int64_t capacity);
 
+/// Bytes one MPI call moves at most (256 MiB at first, at least 8); the same on all ranks.
+void orpo_mpi_limit_pieces(orpo_mpi_job *job, int64_t bytes);
+
 int orpo_mpi_barrier(orpo_mpi_job *job);
-/// In place on every rank. Pieces of at most `piece_count` values are reduced one after the other (0: as large as MPI can count).
-int orpo_mpi_all_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type, orpo_mpi_operation operation,
-                        int64_t piece_count);
+/// In place on every rank.
+int orpo_mpi_all_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type,
+                        orpo_mpi_operation operation);
 /// In place on the root; the other ranks' values are left as they are.
-int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type, orpo_mpi_operation operation, int32_t root);
+int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type,
+                    orpo_mpi_operation operation, int32_t root);
 int orpo_mpi_broadcast(orpo_mpi_job *job, void *bytes, int64_t count, int32_t root);
 /// One 64-bit integer per rank, in rank order, on every rank.
 int orpo_mpi_all_gather_int64(orpo_mpi_job *job, int64_t value, int64_t *values);
