@@ -24,6 +24,8 @@ struct RowScanner {
   private var atEnd = false
   private var isFirstElement = true
   private var isAfterComma = false
+  /// White space before the first other byte of the current line.
+  private var indentation = 0
 
   init(path: String, rowLimit: Int) throws(PreferenceFileError) {
     self.path = path
@@ -68,7 +70,12 @@ struct RowScanner {
   private mutating func skipSpace() throws(PreferenceFileError) -> Bool {
     while true {
       while start < buffer.count, Self.isSpace(buffer[start]) {
-        if buffer[start] == 0x0A { line += 1 }
+        if buffer[start] == 0x0A {
+          line += 1
+          indentation = 0
+        } else {
+          indentation += 1
+        }
         start += 1
       }
       if start < buffer.count { return true }
@@ -156,6 +163,7 @@ struct RowScanner {
         if offset > rowLimit { throw .rowTooLong(file: path, line: location.line, limit: rowLimit) }
         if !atEnd { try refill() }
         if start + offset == buffer.count {
+          if depth == 0 && !inString { return try endElement(location, offset, closes: true) }
           start = buffer.count
           form = .done
           let reason = "the row that begins here is not closed before the end of the file"
@@ -166,8 +174,13 @@ struct RowScanner {
       if inString {
         switch byte {
         case UInt8(ascii: "\\"): if try isEscape(offset) { offset += 1 }
-        // A string cannot hold a raw line end: taking it as closed keeps one missing quote from swallowing the following rows.
-        case UInt8(ascii: "\""), 0x0A: inString = false
+        case UInt8(ascii: "\""): inString = false
+        case 0x0A:
+          // A string cannot hold a raw line end. Giving the row up here keeps one missing quote from swallowing the rows after it.
+          let reason = "malformed JSON: a string is not closed on line \(line)"
+          start += offset
+          try skipToNextRow(indentation)
+          return SourceRow(location: location, bytes: .failure(DataDefect(.malformedJSON, at: location, reason)))
         default: break
         }
       } else {
@@ -190,6 +203,23 @@ struct RowScanner {
   private mutating func isEscape(_ offset: Int) throws(PreferenceFileError) -> Bool {
     if start + offset + 1 == buffer.count && !atEnd { try refill() }
     return start + offset + 1 < buffer.count && buffer[start + offset + 1] != 0x0A
+  }
+
+  /// Moves on to the next line that begins as the broken row's line did, or closes the array.
+  private mutating func skipToNextRow(_ expected: Int) throws(PreferenceFileError) {
+    isAfterComma = false
+    while true {
+      while start < buffer.count, buffer[start] != 0x0A { start += 1 }
+      if start == buffer.count {
+        if atEnd { return }
+        try refill()
+        continue
+      }
+      guard try skipSpace() else { return }
+      let byte = buffer[start]
+      if byte == UInt8(ascii: "{") && indentation == expected { return }
+      if byte == UInt8(ascii: "]") && indentation <= expected { return }
+    }
   }
 
   private mutating func endElement(

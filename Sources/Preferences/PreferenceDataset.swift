@@ -1,0 +1,59 @@
+package import Packing
+
+/// Tokenized pairs in file order, where each came from, and what was left out.
+package struct PreferenceDataset: Sendable {
+  package var pairs: [TokenizedPair]
+  /// Row of each pair.
+  package var locations: [RowLocation]
+  package var report: DataReport
+
+  /// Reads, renders and tokenizes all rows of `files`. The result does not depend on `threads`.
+  /// - Parameters:
+  ///   - chat: needed for conversational rows only.
+  ///   - strict: the first row that would be left out is thrown as a `DataDefect`.
+  /// - Throws: `PreferenceFileError`, `DataDefect` when strict, and what the chat renderer throws.
+  package static func load(
+    files: [String], encoding: TextEncoding, chat: ChatRendering? = nil,
+    truncation: TokenTruncation = TokenTruncation(),
+    strict: Bool = false, threads: Int = 1
+  ) throws -> PreferenceDataset {
+    let tokenizer = try PairTokenizer(encoding: encoding, truncation: truncation)
+    var pairs: [TokenizedPair] = []
+    var locations: [RowLocation] = []
+    var report = DataReport(files: files)
+    try PreferenceReader(files: files).forEachBatch(threads: threads) { rows in
+      // Strict or not, the defect named first is the first in the file, whichever stage finds it.
+      let texts = try PreferenceExample.texts(of: rows.compactMap { try? $0.get() }, chat: chat)
+      var nextText = texts.makeIterator()
+      let located = rows.map { row in
+        row.flatMap { example in (nextText.next() ?? .failure(example.notRendered)).map { (example.location, $0) } }
+      }
+      let outputs = parallelMap(located, threads: threads) { row in
+        row.flatMap { (location, text) in tokenizer.tokenize(text, at: location).map { (location, $0) } }
+      }
+      for output in outputs {
+        switch output {
+        case .success(let (location, output)):
+          pairs.append(output.pair)
+          locations.append(location)
+          report.add(output, at: location)
+        case .failure(let defect):
+          if strict { throw defect }
+          report.add(defect)
+        }
+      }
+    }
+    report.finish()
+    if pairs.isEmpty {
+      if report.rowsRead == 0 { throw PreferenceFileError.empty(file: files.joined(separator: ", ")) }
+      throw PreferenceFileError.noPairs(files: files, rows: report.rowsRead, reasons: report.reasons)
+    }
+    return PreferenceDataset(pairs: pairs, locations: locations, report: report)
+  }
+}
+
+extension PreferenceExample {
+  fileprivate var notRendered: DataDefect {
+    DataDefect(.chatTemplate, at: location, "chat template: no text came back")
+  }
+}
