@@ -1,0 +1,106 @@
+import Foundation
+import JSON
+import Testing
+
+extension EndToEndTests {
+  /// What a user gets wrong ends the job on all ranks, with a message that names the cause.
+  @Suite struct FailureTests {
+    static let good = #"{"prompt": "Hello?", "chosen": " How can I help?", "rejected": " Go away."}"#
+
+    struct Mistake: CustomTestStringConvertible {
+      var overrides: [String]
+      /// What the message must hold.
+      var named: [String]
+      var testDescription: String { overrides.joined(separator: " ") }
+    }
+
+    @Test(arguments: [
+      Mistake(overrides: ["learning_rat=0.1"], named: ["learning_rat", "learning_rate"]),
+      Mistake(overrides: ["max_steps=many"], named: ["max_steps", "many"]),
+      Mistake(overrides: ["beta=0.1", "orpo_alpha=0.2"], named: ["beta", "orpo_alpha"]),
+      Mistake(overrides: ["model_name_or_path=/no/such/model"], named: ["/no/such/model"]),
+      Mistake(overrides: ["train_file=/no/such/pairs.jsonl"], named: ["/no/such/pairs.jsonl"]),
+      Mistake(overrides: ["loss_normalization=batch"], named: ["loss_normalization", "microbatch"]),
+    ]) func aWrongSettingEndsTheJob(mistake: Mistake) throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let result = try startTraining(ranks: 2, overrides: mistake.overrides, in: scratch).wait(atMost: 60)
+      #expect(result.exitCode != 0)
+      for name in mistake.named { #expect(result.output.contains(name), "\(name) is not named in:\n\(result.output)") }
+    }
+
+    static let badRows = [
+      #"{"prompt": "Hello?", "chosen": " Yes?""#, #"{"prompt": "Hello?", "chosen": " Yes?"}"#,
+      #"{"prompt": "Hello?", "chosen": " Yes?", "rejected": 5}"#,
+      #"{"prompt": "Hello?", "chosen": " Yes?", "rejected": " Yes?"}"#,
+      #"{"prompt": "Hello?", "chosen": "", "rejected": " Yes?"}"#,
+    ]
+
+    @Test(arguments: badRows) func aBadRowEndsAStrictJob(row: String) throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let file = try scratch.write(
+        [Self.good, Self.good, row, Self.good].joined(separator: "\n") + "\n", to: "rows.jsonl")
+      let result = try startTraining(
+        ranks: 2, settings: ["train_file": .string(file.path)], overrides: ["strict_data=true"], in: scratch
+      ).wait(atMost: 60)
+      #expect(result.exitCode != 0)
+      #expect(result.output.contains("rows.jsonl:3"), "\(result.output)")
+    }
+
+    @Test func badRowsAreLeftOutAndNamed() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let rows = Self.badRows.flatMap { [Self.good, $0] }
+      let file = try scratch.write(rows.joined(separator: "\n") + "\n", to: "rows.jsonl")
+      let settings: Settings = [
+        "train_file": .string(file.path), "max_steps": -1, "num_train_epochs": 1, "gradient_accumulation_steps": 1,
+      ]
+      let run = try runTraining(ranks: 1, settings: settings, in: scratch)
+      #expect(run.steps.count == Self.badRows.count)
+      let all = Settings.base(model: "llama", output: scratch.url.appending(path: "data")).merging(settings) { $1 }
+      let configuration = try scratch.write(all.yaml, to: "data.yaml")
+      let report = try Command.alone(["data", "--config", configuration.path, "--dump", "100"], in: scratch.url).wait()
+      #expect(report.exitCode == 0)
+      for index in Self.badRows.indices {
+        #expect(report.output.contains("rows.jsonl:\(2 * index + 2)"), "line \(2 * index + 2) in:\n\(report.output)")
+      }
+      #expect(try jsonLines(in: report.standardOutput).count { $0["chosen_input_ids"] != nil } == Self.badRows.count)
+    }
+
+    @Test func ranksWithDifferentConfigurationsEndTheJob() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let settings = Settings.base(model: "llama", output: scratch.url.appending(path: "out"))
+      let file = try scratch.write(settings.yaml, to: "run.yaml")
+      let arguments = ["train", "--config", file.path]
+      let result = try Command.mpirun(
+        [.init(count: 2, arguments: arguments), .init(count: 1, arguments: arguments + ["learning_rate=0.5"])],
+        in: scratch.url
+      ).wait(atMost: 60)
+      #expect(result.exitCode != 0)
+      #expect(result.output.contains("rank"), "\(result.output)")
+      #expect(result.output.lowercased().contains("configuration"), "\(result.output)")
+    }
+
+    @Test func ranksWithDifferentDataEndTheJob() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let other = Self.good.replacingOccurrences(of: "away", with: "home")
+      let here = try scratch.write(Self.good + "\n" + Self.good + "\n", to: "a/rows.jsonl").deletingLastPathComponent()
+      let there = try scratch.write(Self.good + "\n" + other + "\n", to: "b/rows.jsonl").deletingLastPathComponent()
+      let settings = Settings.base(model: "llama", output: scratch.url.appending(path: "out"))
+      let file = try scratch.write(settings.yaml, to: "run.yaml")
+      let arguments = ["train", "--config", file.path, "train_file=rows.jsonl"]
+      let result = try Command.mpirun(
+        [
+          .init(count: 1, arguments: arguments, workingDirectory: here),
+          .init(count: 1, arguments: arguments, workingDirectory: there),
+        ], in: scratch.url
+      ).wait(atMost: 60)
+      #expect(result.exitCode != 0)
+      #expect(result.output.contains("rank"), "\(result.output)")
+      #expect(result.output.lowercased().contains("data"), "\(result.output)")
+    }
+  }
+}

@@ -1,0 +1,96 @@
+import Foundation
+import JSON
+import Testing
+
+extension EndToEndTests {
+  /// A rank is killed in the middle of a run; the run is taken up again from its newest checkpoint.
+  @Suite struct ResumeTests {
+    /// Large enough steps that the kill comes well before the end.
+    static let settings: Settings = [
+      "max_steps": 40, "save_steps": 4, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
+      "shuffle": true,
+      "warmup_steps": 5,
+    ]
+
+    static func tolerances(_ relative: Double) -> [(name: String, tolerance: Tolerance)] {
+      (metricNames + ["grad_norm", "learning_rate", "epoch"]).map {
+        ($0, Tolerance(relative: relative, absolute: relative / 100))
+      }
+    }
+
+    @Test func aKilledRunContinuesAsIfNothingHadHappened() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let undisturbed = try runTraining(ranks: 2, settings: Self.settings, in: scratch, output: "undisturbed")
+      try #require(undisturbed.steps.count == 40)
+
+      let job = try startTraining(ranks: 2, settings: Self.settings, in: scratch, output: "killed")
+      let killed = scratch.url.appending(path: "killed")
+      try waitFor("killed/checkpoint-4", in: scratch, of: job)
+      let ranks = try job.rankProcesses()
+      try #require(ranks.count == 2)
+      kill(ranks[1], SIGKILL)
+      let result = try job.wait()
+      try #require(result.exitCode != 0, "the run ended before its rank was killed")
+      let stopped = try newestStep(in: killed)
+      try #require(stopped >= 4 && stopped < 40)
+
+      // The other rank count starts from what the kill left, too.
+      let other = scratch.url.appending(path: "other")
+      try FileManager.default.copyItem(at: killed, to: other)
+
+      let resumed = try runTraining(ranks: 2, settings: Self.settings, resume: true, in: scratch, output: "killed")
+      try expectSameLogs(resumed.steps, undisturbed.steps, Self.tolerances(1e-6), "two ranks again")
+      #expect(try parameters(in: killed) == parameters(in: undisturbed.outputDirectory))
+
+      // Same global batch, split otherwise; sums are taken in another order.
+      let four = try runTraining(
+        ranks: 4, settings: Self.settings, overrides: ["gradient_accumulation_steps=1"], resume: true, in: scratch,
+        output: "other")
+      try expectSameLogs(four.steps, undisturbed.steps, Self.tolerances(1e-4), "four ranks")
+      let differences = zip(try parameters(in: other), try parameters(in: undisturbed.outputDirectory)).map {
+        abs($0 - $1)
+      }
+      #expect(try #require(differences.max()) < 1e-3)
+    }
+
+    @Test func resumingWithoutACheckpointSaysSo() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let result = try startTraining(ranks: 1, overrides: ["--resume", "nowhere-to-be-found"], in: scratch).wait()
+      #expect(result.exitCode != 0)
+      #expect(result.output.contains("nowhere-to-be-found"), "\(result.output)")
+    }
+
+    private func waitFor(_ name: String, in scratch: ScratchDirectory, of job: Command) throws {
+      let path = scratch.url.appending(path: name).path
+      while !FileManager.default.fileExists(atPath: path) {
+        guard job.process.isRunning else {
+          throw RunError(description: "the run ended without \(name):\n" + (try job.wait().output))
+        }
+        usleep(2000)
+      }
+    }
+
+    private func newestStep(in output: URL) throws -> Int {
+      try FileManager.default.contentsOfDirectory(atPath: output.path).compactMap { name in
+        name.hasPrefix("checkpoint-") ? Int(name.dropFirst("checkpoint-".count)) : nil
+      }.max() ?? 0
+    }
+
+    /// Every number of the final `model.safetensors`, in file order: 8 bytes of header length, the header, then F32 values.
+    private func parameters(in output: URL) throws -> [Float] {
+      let data = try Data(contentsOf: output.appending(path: "model.safetensors"))
+      try #require(data.count > 8)
+      let header = data.prefix(8).enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
+      let names = try JSONValue(parsing: Array(data[8..<8 + header]))
+      for (name, tensor) in try #require(names.object).members where name != "__metadata__" {
+        #expect(tensor["dtype"]?.string == "F32", "\(name)")
+      }
+      let values = data[(8 + header)...]
+      return values.withUnsafeBytes { bytes in
+        (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) }
+      }
+    }
+  }
+}
