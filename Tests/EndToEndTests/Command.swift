@@ -61,6 +61,9 @@ final class Command {
     try process.run()
   }
 
+  /// A test that fails before it has waited leaves no job behind.
+  deinit { if process.isRunning { process.terminate() } }
+
   /// Waits for the end. A job that hangs is ended and reported; nothing is said about how long a good one takes.
   func wait(atMost seconds: Int = 120) throws -> CommandResult {
     if ended.wait(timeout: .now() + .seconds(seconds)) == .timedOut {
@@ -76,12 +79,12 @@ final class Command {
   /// Process ids of the ranks: the children of `mpirun`.
   func rankProcesses() throws -> [pid_t] {
     try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap(pid_t.init).filter { pid in
-      // The command name is in parentheses and may hold anything; state and parent follow it.
+      // The process name is in parentheses and may hold anything; state and parent follow it.
       guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
-        let name = stat.firstIndex(of: "("), let end = stat.lastIndex(of: ")")
+        let end = stat.lastIndex(of: ")")
       else { return false }
       let fields = stat[stat.index(after: end)...].split(separator: " ")
-      return stat[name...end] == "(orpo-dist)" && fields.count > 1 && pid_t(fields[1]) == process.processIdentifier
+      return fields.count > 1 && pid_t(fields[1]) == process.processIdentifier
     }.sorted()
   }
 
