@@ -96,10 +96,13 @@ extension EndToEndTests {
           let (found, expected) = (try integers(found, name), try integers(expected, name))
           #expect(found == expected, "\(data).jsonl:\(row + 1): \(name)")
         }
-        // Where a token spans the boundary the two prompts differ by one token; the dump tells one number.
-        let lengths = ["chosen_prompt_length", "rejected_prompt_length"].compactMap { expected[$0]?.integer }
+        let promptLength = try #require(found["prompt_length"]?.integer, "prompt_length is missing")
+        #expect(promptLength == expected["chosen_prompt_length"]?.integer, "\(data).jsonl:\(row + 1): prompt_length")
+        // Told apart only where a token spans the boundary of one of the two.
+        let rejectedPromptLength = found["rejected_prompt_length"]?.integer ?? promptLength
         #expect(
-          lengths.contains(try #require(found["prompt_length"]?.integer)), "\(data).jsonl:\(row + 1): prompt_length")
+          rejectedPromptLength == expected["rejected_prompt_length"]?.integer,
+          "\(data).jsonl:\(row + 1): prompt length of rejected")
       }
     }
 

@@ -74,9 +74,11 @@ def main():
         compared += 1
         problems = [f"{name} {describe(tokenizer, found[name], expected[name])}"
                     for name in ("chosen_input_ids", "rejected_input_ids") if found[name] != expected[name]]
-        lengths = {expected["chosen_labels"].count(-100), expected["rejected_labels"].count(-100)}
-        if found["prompt_length"] not in lengths:
-            problems.append(f"prompt_length {found['prompt_length']}, TRL {sorted(lengths)}")
+        # `rejected_prompt_length` is printed only where it differs.
+        lengths = found["prompt_length"], found.get("rejected_prompt_length", found["prompt_length"])
+        masked = tuple(expected[f"{branch}_labels"].count(-100) for branch in ("chosen", "rejected"))
+        if lengths != masked:
+            problems.append(f"prompt lengths {lengths}, TRL {masked}")
         if problems:
             different += 1
             print(f"{arguments.data}:{number}: " + "; ".join(problems))
