@@ -115,7 +115,7 @@ package struct SafetensorsFolder: TensorSource {
   }
 
   /// A name that cannot lead out of its folder. Links are followed: caches of downloaded models are made of them.
-  private static func isPlainName(_ name: String) -> Bool {
+  package static func isPlainName(_ name: String) -> Bool {
     !name.isEmpty && name != "." && name != ".." && !name.utf8.contains(UInt8(ascii: "/")) && !name.utf8.contains(0)
   }
 }

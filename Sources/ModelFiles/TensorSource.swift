@@ -60,13 +60,15 @@ func checkedCount(_ shape: some Sequence<Int>) -> Int? {
 }
 
 /// Positions of tensors by name. Keyed by bytes: as `String` keys, composed and decomposed spellings would be one name.
-struct NameIndex: Sendable {
+package struct NameIndex: Sendable {
   private var positions: [[UInt8]: Int] = [:]
 
-  subscript(name: String) -> Int? { positions[Array(name.utf8)] }
+  package init() {}
+
+  package subscript(name: String) -> Int? { positions[Array(name.utf8)] }
 
   /// False when the name is already there.
-  mutating func insert(_ name: String, at position: Int) -> Bool {
+  package mutating func insert(_ name: String, at position: Int) -> Bool {
     let key = Array(name.utf8)
     guard positions[key] == nil else { return false }
     positions[key] = position

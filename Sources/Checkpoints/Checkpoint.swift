@@ -1,0 +1,111 @@
+import Glibc
+package import ModelFiles
+import Tensors
+
+/// Where a tensor of a checkpoint is to go: fp32 values in the caller's memory.
+package struct TensorDestination {
+  package var name: String
+  /// Outermost dimension first.
+  package var shape: [Int]
+  package var values: UnsafeMutableBufferPointer<Float>
+
+  package init(name: String, shape: [Int], values: UnsafeMutableBufferPointer<Float>) {
+    self.name = name
+    self.shape = shape
+    self.values = values
+  }
+}
+
+/// A complete checkpoint on disk: its manifest is there, and every file has the size it was written with.
+package struct Checkpoint: Sendable {
+  package let directory: String
+  package let step: Int
+  package let files: [WrittenFile]
+
+  /// Opens a checkpoint folder; contents are not read (see `verify`).
+  /// - Throws: `CheckpointError` naming the first thing that is missing or differs; `FileError`.
+  package init(directory: String) throws {
+    let manifest = try CheckpointManifest(directory: directory)
+    self.directory = directory
+    step = manifest.step
+    files = manifest.files
+    for file in files {
+      let path = directory + "/" + file.name
+      var status = stat()
+      guard stat(path, &status) == 0 else {
+        if errno == ENOENT { throw CheckpointError.fileMissing(path: path) }
+        throw FileError("inspect", path, code: errno)
+      }
+      guard Int(status.st_size) == file.size else {
+        throw CheckpointError.wrongSize(path: path, expected: file.size, found: Int(status.st_size))
+      }
+    }
+  }
+
+  /// Reads every file and compares its checksum with the manifest.
+  package func verify() throws {
+    let block = AlignedBuffer<UInt8>(count: 1 << 20)
+    for entry in files {
+      let path = directory + "/" + entry.name
+      let file = try ReadableFile(path: path)
+      guard file.size == entry.size else {
+        throw CheckpointError.wrongSize(path: path, expected: entry.size, found: file.size)
+      }
+      var hash = StripeHash()
+      var done = 0
+      while done < file.size {
+        let bytes = UnsafeMutableRawBufferPointer(start: block.pointer, count: min(block.count, file.size - done))
+        try file.read(at: done, into: bytes)
+        hash.update(UnsafeRawBufferPointer(bytes))
+        done += bytes.count
+      }
+      let found = hash.finished()
+      guard found == entry.checksum else {
+        throw CheckpointError.wrongChecksum(path: path, expected: entry.checksum, found: found)
+      }
+    }
+  }
+
+  /// The contents of a plain file such as "trainer_state.json".
+  package func bytes(of name: String) throws -> [UInt8] { try ReadableFile(path: path(of: name)).contents() }
+
+  /// Whether the checkpoint holds this file.
+  package func contains(_ name: String) -> Bool { files.contains { $0.name == name } }
+
+  /// Reads the model, single file or shards, into `destinations`.
+  /// - Throws: `CheckpointError` unless exactly these tensors with these shapes are there; nothing is read before that is known.
+  package func loadModel(into destinations: [TensorDestination]) throws {
+    try Self.load(SafetensorsFolder(directory: directory), path: directory, into: destinations)
+  }
+
+  /// Reads a further file of tensors, such as "optimizer.safetensors", into `destinations`; throws as `loadModel` does.
+  package func loadTensors(_ file: String, into destinations: [TensorDestination]) throws {
+    let path = try path(of: file)
+    try Self.load(SafetensorsFile(path: path), path: path, into: destinations)
+  }
+
+  private static func load(_ source: some TensorSource, path: String, into destinations: [TensorDestination]) throws {
+    var wanted = NameIndex()
+    for (position, destination) in destinations.enumerated() {
+      let isNew = wanted.insert(destination.name, at: position)
+      precondition(isNew, "tensor '\(destination.name)' is asked for twice")
+    }
+    let missing = destinations.map(\.name).filter { source.info($0) == nil }
+    guard missing.isEmpty else { throw CheckpointError.missingTensors(path: path, names: missing) }
+    let unexpected = source.tensors.map(\.name).filter { wanted[$0] == nil }
+    guard unexpected.isEmpty else { throw CheckpointError.unexpectedTensors(path: path, names: unexpected) }
+    for destination in destinations {
+      let found = source.info(destination.name)?.shape ?? []
+      guard found == destination.shape else {
+        throw CheckpointError.shapeDiffers(
+          path: path, tensor: destination.name, expected: destination.shape, found: found)
+      }
+    }
+    for destination in destinations { try source.read(destination.name, into: destination.values) }
+  }
+
+  private func path(of name: String) throws(CheckpointError) -> String {
+    guard contains(name) else { throw .noSuchFile(checkpoint: directory, file: name) }
+    return directory + "/" + name
+  }
+}

@@ -1,0 +1,178 @@
+import ModelFiles
+
+/// The checkpoints `checkpoint-N/` of an output folder. Used by one process, rank 0, for saving; any rank may load.
+package struct CheckpointStore: Sendable {
+  package let outputDirectory: String
+
+  /// Nothing is touched before the first call.
+  package init(outputDirectory: String) { self.outputDirectory = outputDirectory }
+
+  /// Writes `checkpoint-STEP/`. It appears complete or not at all: files go to a hidden folder beside it, down to the disk, the manifest
+  /// last; then the folder is renamed. An older checkpoint of the same step stays until the new one is in its place.
+  /// - Throws: `FileError` or `CheckpointError`; then the hidden folder is gone and existing checkpoints are as they were.
+  @discardableResult
+  package func save(step: Int, contents: CheckpointContents) throws -> Checkpoint {
+    precondition(step >= 0, "a checkpoint cannot be of step \(step)")
+    try Folders.create(outputDirectory)
+    let folder = try TemporaryFolder(in: outputDirectory, prefix: "." + Self.name(step) + ".tmp-")
+    defer { withExtendedLifetime(folder) {} }
+    do {
+      let written = try contents.write(into: folder.path)
+      var manifest = try WritableFile(path: folder.path + "/" + CheckpointManifest.fileName)
+      try manifest.write(CheckpointManifest(step: step, files: written).bytes)
+      _ = try manifest.finish()
+      try Folders.sync(folder.path)
+      try publish(folder.path, step: step)
+    } catch {
+      // The first error is what counts.
+      try? Folders.remove(folder.path)
+      throw error
+    }
+    return try Checkpoint(directory: directory(step))
+  }
+
+  private func publish(_ folder: String, step: Int) throws(FileError) {
+    let destination = directory(step)
+    guard Folders.exists(destination) else {
+      try Folders.move(folder, to: destination)
+      return try Folders.sync(outputDirectory)
+    }
+    let old = outputDirectory + "/." + Self.name(step) + ".old-" + Folders.randomSuffix()
+    try Folders.move(destination, to: old)
+    do throws(FileError) {
+      try Folders.move(folder, to: destination)
+    } catch {
+      try? Folders.move(old, to: destination)
+      throw error
+    }
+    try Folders.sync(outputDirectory)
+    // The new checkpoint is in place: an old one that cannot be removed is left for `removeLeftovers`.
+    try? Folders.remove(old)
+  }
+
+  /// What `newest` found.
+  package struct Search: Sendable {
+    /// The usable checkpoint of the highest step.
+    package var checkpoint: Checkpoint?
+    /// Newer ones that cannot be used, newest first, and why.
+    package var damaged: [(name: String, reason: String)]
+  }
+
+  /// The complete checkpoint of the highest step; damaged and incomplete ones above it are passed over and reported.
+  /// - Parameter verifyingContents: also read every file and compare checksums; otherwise names and sizes only.
+  /// - Throws: `FileError` when the output folder cannot be listed. A folder that does not exist holds no checkpoints.
+  package func newest(verifyingContents: Bool = true) throws -> Search {
+    var search = Search(checkpoint: nil, damaged: [])
+    for step in try steps().reversed() {
+      do {
+        let checkpoint = try open(step)
+        if verifyingContents { try checkpoint.verify() }
+        search.checkpoint = checkpoint
+        return search
+      } catch {
+        search.damaged.append((Self.name(step), "\(error)"))
+      }
+    }
+    return search
+  }
+
+  /// The checkpoint of this step, names and sizes checked.
+  /// - Throws: `CheckpointError`, `FileError`.
+  package func checkpoint(step: Int) throws -> Checkpoint { try open(step) }
+
+  /// Removes the oldest complete checkpoints until `limit` are left: to be called after a successful save. The newest one and that of step
+  /// `keeping` are never removed; incomplete folders are neither counted nor touched.
+  /// - Returns: the names of what was removed.
+  @discardableResult
+  package func prune(limit: Int, keeping: Int? = nil) throws -> [String] {
+    precondition(limit >= 1, "save_total_limit must be at least 1")
+    var complete = try steps().filter { (try? open($0)) != nil }
+    let newest = complete.last
+    var removed: [String] = []
+    for step in complete where step != newest && step != keeping && complete.count > limit {
+      // Renamed first, so that an interruption leaves nothing that looks like a checkpoint.
+      let away = outputDirectory + "/." + Self.name(step) + ".del-" + Folders.randomSuffix()
+      try Folders.move(directory(step), to: away)
+      try Folders.remove(away)
+      complete.removeAll { $0 == step }
+      removed.append(Self.name(step))
+    }
+    if !removed.isEmpty { try Folders.sync(outputDirectory) }
+    return removed
+  }
+
+  /// Clears what runs that died while saving left behind: hidden folders whose name is one of ours and that no living process holds. A
+  /// checkpoint that had been moved aside to be replaced is put back when the new one did not arrive.
+  /// - Returns: the names of the folders that were removed or put back.
+  @discardableResult
+  package func removeLeftovers() throws -> [String] {
+    var handled: [String] = []
+    for name in try Folders.names(in: outputDirectory) ?? [] {
+      guard let leftover = Leftover(name) else { continue }
+      let path = outputDirectory + "/" + name
+      switch leftover {
+      case .temporary:
+        guard TemporaryFolder.isAbandoned(path) else { continue }
+        try Folders.remove(path)
+      case .replaced(let step):
+        if !Folders.exists(directory(step)), let checkpoint = try? Checkpoint(directory: path), checkpoint.step == step
+        {
+          try Folders.move(path, to: directory(step))
+        } else {
+          try Folders.remove(path)
+        }
+      case .deleted: try Folders.remove(path)
+      }
+      handled.append(name)
+    }
+    return handled
+  }
+
+  private static func name(_ step: Int) -> String { "checkpoint-\(step)" }
+
+  private func directory(_ step: Int) -> String { outputDirectory + "/" + Self.name(step) }
+
+  private func open(_ step: Int) throws -> Checkpoint {
+    let checkpoint = try Checkpoint(directory: directory(step))
+    guard checkpoint.step == step else {
+      throw CheckpointError.invalidManifest(
+        path: directory(step) + "/" + CheckpointManifest.fileName, reason: "it is of step \(checkpoint.step)")
+    }
+    return checkpoint
+  }
+
+  /// Steps of all folders called `checkpoint-N`, ascending.
+  private func steps() throws(FileError) -> [Int] {
+    (try Folders.names(in: outputDirectory) ?? []).compactMap { Self.step($0) }.sorted()
+  }
+
+  private static func step(_ name: some StringProtocol) -> Int? {
+    guard name.hasPrefix("checkpoint-"), let step = Int(name.dropFirst(11)), name == Self.name(step), step >= 0 else {
+      return nil
+    }
+    return step
+  }
+
+  /// A hidden folder of ours, by its name.
+  private enum Leftover {
+    case temporary
+    case replaced(step: Int)
+    case deleted
+
+    init?(_ name: String) {
+      // ".checkpoint-N.KIND-<16 hexadecimal digits>" or ".model.tmp-<...>"
+      let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+      guard parts.count == 3, parts[0].isEmpty, parts[2].count == 20,
+        parts[2].dropFirst(4).allSatisfy({ "0123456789abcdef".contains($0) })
+      else { return nil }
+      let step = CheckpointStore.step(parts[1])
+      switch (parts[2].prefix(4), step) {
+      case ("tmp-", .some): self = .temporary
+      case ("tmp-", nil) where parts[1] == "model": self = .temporary
+      case ("old-", let step?): self = .replaced(step: step)
+      case ("del-", .some): self = .deleted
+      default: return nil
+      }
+    }
+  }
+}

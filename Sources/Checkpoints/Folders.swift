@@ -1,0 +1,102 @@
+import Glibc
+import ModelFiles
+
+/// What checkpoints need of folders; links are never followed.
+enum Folders {
+  /// Makes the folder and those above it, where they are missing.
+  static func create(_ path: String) throws(FileError) {
+    if mkdir(path, 0o777) == 0 { return }
+    let code = errno
+    if code == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+      try create(String(path[..<slash]))
+      if mkdir(path, 0o777) == 0 || errno == EEXIST { return }
+      throw FileError("create", path, code: errno)
+    }
+    var status = stat()
+    guard code == EEXIST else { throw FileError("create", path, code: code) }
+    guard stat(path, &status) == 0 else { throw FileError("inspect", path, code: errno) }
+    guard status.st_mode & S_IFMT == S_IFDIR else { throw FileError("create", path, code: ENOTDIR) }
+  }
+
+  /// Sixteen random hexadecimal digits, so that nobody can prepare a file of the same name.
+  static func randomSuffix() -> String {
+    let digits = String(UInt64.random(in: .min ... .max), radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+
+  static func exists(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0
+  }
+
+  /// Names in a folder, without "." and ".."; nil when there is no such folder.
+  static func names(in path: String) throws(FileError) -> [String]? {
+    guard let directory = opendir(path) else {
+      if errno == ENOENT { return nil }
+      throw FileError("list", path, code: errno)
+    }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while true {
+      errno = 0
+      guard let entry = readdir(directory) else {
+        guard errno == 0 else { throw FileError("list", path, code: errno) }
+        return names.sorted()
+      }
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name != ".", name != ".." { names.append(name) }
+    }
+  }
+
+  static func move(_ from: String, to destination: String) throws(FileError) {
+    guard rename(from, destination) == 0 else { throw FileError("rename \(from) to", destination, code: errno) }
+  }
+
+  /// Waits until the folder's list of names is on the disk.
+  static func sync(_ path: String) throws(FileError) {
+    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError("open", path, code: errno) }
+    defer { close(descriptor) }
+    // Some file systems have nothing to do here and say so by EINVAL.
+    if fsync(descriptor) != 0, errno != EINVAL { throw FileError("sync", path, code: errno) }
+  }
+
+  /// Removes a file, a link, or a folder with all it holds. What is gone already is no error.
+  static func remove(_ path: String) throws(FileError) {
+    if unlink(path) == 0 || errno == ENOENT { return }
+    guard errno == EISDIR || errno == EPERM else { throw FileError("remove", path, code: errno) }
+    for name in try names(in: path) ?? [] { try remove(path + "/" + name) }
+    guard rmdir(path) == 0 || errno == ENOENT else { throw FileError("remove", path, code: errno) }
+  }
+}
+
+/// A folder of unpredictable name that its process keeps locked, so that a later run can tell a dead run's folder from a live one's.
+final class TemporaryFolder {
+  let path: String
+  private let descriptor: Int32
+
+  /// Makes `PARENT/PREFIX<random>`, with permissions after the user's umask.
+  init(in parent: String, prefix: String) throws(FileError) {
+    path = parent + "/" + prefix + Folders.randomSuffix()
+    guard mkdir(path, 0o777) == 0 else { throw FileError("create", path, code: errno) }
+    descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    // Where folders cannot be locked (some network file systems), age decides; see `isAbandoned`.
+    if descriptor >= 0 { _ = flock(descriptor, LOCK_EX | LOCK_NB) }
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
+
+  /// Whether no process holds the folder: nobody has it locked or, where that cannot be told, it has not changed for an hour.
+  static func isAbandoned(_ path: String) -> Bool {
+    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { return false }
+    defer { close(descriptor) }
+    if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
+    guard errno != EWOULDBLOCK else { return false }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { return false }
+    return time(nil) - status.st_mtim.tv_sec > 3600
+  }
+}
