@@ -14,7 +14,8 @@ private struct FailingJob {
 
 private let failingJobs: [FailingJob] = [
   .init(
-    name: "rank 0 alone", ranks: 1, arguments: ["throws", "0"], line: ["rank 0 of 1 on ", "no such batch; second line"]),
+    name: "rank 0 alone", ranks: 1, arguments: ["throws", "0"],
+    line: ["rank 0 of 1 on ", "no such batch; second line"]),
   .init(
     name: "rank 0 of 2", ranks: 2, arguments: ["throws", "0"], line: ["rank 0 of 2 on ", "no such batch; second line"]),
   .init(name: "the last of 4", ranks: 4, arguments: ["throws", "3"], line: ["rank 3 of 4 on ", "no such batch"]),
@@ -67,42 +68,57 @@ func failOnPurpose(_ arguments: [String]) -> Int32 {
 func runAbortChecks() -> Int32 {
   var passed = 0
   var failed = 0
-  for job in failingJobs {
+  func report(_ name: String, _ check: () throws -> Void) {
     do {
-      try check(job)
+      try check()
       passed += 1
-      print("ok \(job.name)")
+      print("ok \(name)")
     } catch {
       failed += 1
-      print("FAILED \(job.name): \(error)")
+      print("FAILED \(name): \(error)")
     }
     fflush(nil)
   }
+  for job in failingJobs { report(job.name) { try check(job) } }
+  report("a launcher that is not Open MPI's", checkForeignLauncher)
   print("\(passed) passed, \(failed) failed")
   return failed == 0 ? 0 : 1
 }
 
 private func check(_ job: FailingJob) throws {
+  let (status, output) = try outcome(
+    ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "\(job.ranks)", ownPath, "fail"] + job.arguments)
+  try expect(status != 0, "the job's exit code is 0: \(output)")
+  let lines = output.split(separator: "\n").filter { $0.hasPrefix("orpo-dist: ") }
+  guard let parts = job.line else { return }
+  try expectEqual(lines.count, 1, "number of lines in \(output)")
+  for part in parts { try expect(lines[0].contains(part), "\(part) is not in \(lines[0])") }
+}
+
+/// What `srun` without an MPI plug-in that Open MPI understands looks like from inside.
+private func checkForeignLauncher() throws {
+  let (status, output) = try outcome(["SLURM_STEP_NUM_TASKS=4", ownPath, "fail", "throws", "0"])
+  try expect(status != 0, "the exit code is 0: \(output)")
+  try expect(output.contains("the launcher started 4 processes"), output)
+}
+
+private var ownPath: String { "/proc/\(getpid())/exe" }
+
+/// Exit code and all output of a command; one that hangs is ended after a minute, where two seconds are usual.
+private func outcome(_ command: [String]) throws -> (status: Int32, output: String) {
   let process = Process()
   process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-  process.arguments =
-    ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "\(job.ranks)"]
-    + ["/proc/\(getpid())/exe", "fail"] + job.arguments
+  process.arguments = command
   let pipe = Pipe()
   process.standardOutput = pipe
   process.standardError = pipe
   try process.run()
-  // A job that hangs is ended, and recognised by the signal; one that works needs a second or two.
   let watchdog = DispatchWorkItem { process.terminate() }
   DispatchQueue.global().asyncAfter(deadline: .now() + 60, execute: watchdog)
   let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
   process.waitUntilExit()
   let hung = watchdog.wait(timeout: .now()) == .success
   watchdog.cancel()
-  try expect(!hung, "the job had to be ended after 60 s: \(output)")
-  try expect(process.terminationStatus != 0, "the job's exit code is 0: \(output)")
-  let lines = output.split(separator: "\n").filter { $0.hasPrefix("orpo-dist: ") }
-  guard let parts = job.line else { return }
-  try expectEqual(lines.count, 1, "number of lines in \(output)")
-  for part in parts { try expect(lines[0].contains(part), "\(part) is not in \(lines[0])") }
+  try expect(!hung, "had to be ended after 60 s: \(output)")
+  return (process.terminationStatus, output)
 }
