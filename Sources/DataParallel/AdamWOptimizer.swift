@@ -15,9 +15,6 @@ package final class AdamWOptimizer {
   private let second: AlignedBuffer<Float>
   private let pieces: [Piece]
 
-  /// Runs `body(index)` for every index below `count`, in any order and on any threads, and returns when all are done.
-  package typealias ParallelFor = (_ count: Int, _ body: @Sendable (Int) -> Void) -> Void
-
   private struct Piece: Sendable {
     let range: Range<Int>
     let decays: Bool
@@ -45,11 +42,8 @@ package final class AdamWOptimizer {
 
   /// One update with the gradients times `gradientScale` (what clipping asks for).
   ///
-  /// - Parameter parallelFor: spreads the work over threads; the result is the same bit for bit.
-  package func step(
-    learningRate: Double, gradientScale: Float = 1,
-    parallelFor: ParallelFor = { count, body in for index in 0..<count { body(index) } }
-  ) {
+  /// - Parameter pool: spreads the work over its threads; the result is the same bit for bit.
+  package func step(learningRate: Double, gradientScale: Float = 1, pool: ThreadPool? = nil) {
     guard let parameters = parameters.baseAddress, let gradients = gradients.baseAddress else {
       stepCount += 1
       return
@@ -61,7 +55,11 @@ package final class AdamWOptimizer {
       parameters: parameters, gradients: gradients, firstMoments: first.pointer, secondMoments: second.pointer,
       pieces: pieces, step: stepCount, learningRate: learningRate, gradientScale: gradientScale,
       decayed: hyperparameters, undecayed: undecayed)
-    parallelFor(pieces.count) { work.update($0) }
+    if let pool {
+      pool.tasks(pieces.count) { piece, _ in work.update(piece) }
+    } else {
+      for piece in pieces.indices { work.update(piece) }
+    }
   }
 
   /// What the threads of one update share; they write to different ranges.

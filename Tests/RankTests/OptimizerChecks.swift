@@ -79,10 +79,10 @@ let optimizerChecks: [Check] = [
     }
   },
 
-  Check("the order of an update's pieces does not matter") { _ in
+  Check("an update on several threads gives the same bits") { _ in
     let count = 600_011
     var bits: [UInt64] = []
-    for reversed in [false, true] {
+    for threads in [1, 3] {
       let parameters = AlignedBuffer<Float>(count: count)
       let gradients = AlignedBuffer<Float>(count: count)
       startingPoint(parameters)
@@ -90,9 +90,9 @@ let optimizerChecks: [Check] = [
       let optimizer = AdamWOptimizer(
         parameters: parameters.values, gradients: gradients.values, decayRanges: [7..<count - 9],
         hyperparameters: .init(weightDecay: 0.1))
-      optimizer.step(learningRate: 0.01) { count, body in
-        for index in 0..<count { body(reversed ? count - 1 - index : index) }
-      }
+      let pool = threads == 1 ? nil : ThreadPool(threads: threads)
+      optimizer.step(learningRate: 0.01, pool: pool)
+      pool?.stop()
       bits.append(ParameterChecksum.of(UnsafeBufferPointer(parameters.values)))
     }
     try expectEqual(bits[0], bits[1], "checksum")
