@@ -1,0 +1,49 @@
+import Foundation
+internal import JSON
+
+/// `metrics.jsonl`: one flat JSON object a line, on disk as soon as it is logged.
+package final class MetricsFile: MetricSink {
+  package let name = "metrics.jsonl"
+  private let file: AppendedFile
+
+  /// - Parameter step: where the run continues: lines of later steps, left by a run that was interrupted, are dropped. nil starts anew.
+  package init(path: String, resumingAt step: Int?) throws {
+    let kept = step.flatMap { step in
+      FileManager.default.contents(atPath: path).map { Self.lines(of: $0, upTo: step) }
+    }
+    try createDirectory((path as NSString).deletingLastPathComponent)
+    try Self.replace(path, with: kept ?? [])
+    file = try AppendedFile(path: path)
+  }
+
+  package func write(_ entry: LogEntry) throws {
+    try file.append(Array((entry.json.serialized() + "\n").utf8))
+  }
+
+  /// Whole lines whose `step` is at most `step`, as they are.
+  private static func lines(of contents: Data, upTo step: Int) -> [UInt8] {
+    var kept: [UInt8] = []
+    for line in contents.split(separator: UInt8(ascii: "\n")) {
+      guard let entry = try? JSONValue(parsing: line), let found = entry["step"]?.integer, found <= step else {
+        continue
+      }
+      kept += line + [UInt8(ascii: "\n")]
+    }
+    return kept
+  }
+
+  /// The old file stays until the new one is complete.
+  private static func replace(_ path: String, with contents: [UInt8]) throws {
+    let temporary = "\(path).\(getpid()).tmp"
+    unlink(temporary)
+    do {
+      let file = try AppendedFile(path: temporary)
+      try file.append(contents)
+      try file.synchronize()
+      guard rename(temporary, path) == 0 else { throw FileError("replaced", path) }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+  }
+}
