@@ -16,9 +16,10 @@ extension Tokenizer {
       preTokenizer: byteLevel, postProcessor: byteLevel, decoder: byteLevel,
       model: TokenizerDocument.bpe(
         vocabulary: vocabulary, merges: [], unknownToken: nil, byteFallback: false, ignoreMerges: false))
-    return try document.tokenizer(
-      named: "the built-in byte vocabulary", specialTokens: Array(zip(names, special)).map { (name: $0, token: $1) },
-      chatTemplate: byteChatTemplate)
+    let specialTokens = zip(names, special).map { (name: $0, token: $1) }
+    return try Tokenizer(
+      definition: document.value, file: "the built-in byte vocabulary", specialTokens: specialTokens,
+      chatTemplate: byteChatTemplate, source: .document(document))
   }
 
   private static let byteChatTemplate = #"""

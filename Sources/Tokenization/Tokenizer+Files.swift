@@ -5,7 +5,10 @@ extension Tokenizer {
   /// companions written so that transformers loads them to the same ids.
   package func files() throws -> [(name: String, bytes: [UInt8])] {
     switch source {
-    case .synthesised(let files): return files.map { ($0.name, Array($0.text.utf8)) }
+    case .document(let document):
+      return document.files(specialTokens: specialTokens, chatTemplate: chatTemplate).map {
+        ($0.name, Array($0.text.utf8))
+      }
     case .folder(let directory):
       return try Self.fileNames.compactMap { name in
         let path = directory + "/" + name

@@ -27,7 +27,7 @@ package final class Tokenizer: Sendable {
   /// Where `files()` finds what a Hugging Face folder needs.
   enum Source: Sendable {
     case folder(String)
-    case synthesised([(name: String, text: String)])
+    case document(TokenizerDocument)
   }
 
   /// - Parameters:

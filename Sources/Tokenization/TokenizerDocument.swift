@@ -2,8 +2,8 @@ internal import JSON
 
 /// A tokenizer.json made here rather than read: for vocabularies that come from GGUF metadata or are built in. The tokenizer reads
 /// the document it will also write, so both give the same ids.
-struct TokenizerDocument {
-  struct Added {
+struct TokenizerDocument: Sendable {
+  struct Added: Sendable {
     var id: Int
     var content: String
     var special: Bool
@@ -32,28 +32,24 @@ struct TokenizerDocument {
     ]
   }
 
-  /// The tokenizer, which writes this document and its companions in `files()`.
-  /// - Parameter file: what error messages call the document.
-  func tokenizer(
-    named file: String, specialTokens: [(name: String, token: String)], chatTemplate: String?
-  ) throws(TokenizerError) -> Tokenizer {
-    let definition = value
+  /// What a Hugging Face folder of this tokenizer holds.
+  func files(specialTokens: [(name: String, token: String)], chatTemplate: String?) -> [(name: String, text: String)] {
     var configuration = JSONObject([
       // The generic class takes tokenizer.json as it is; model-specific classes would rebuild parts of it.
       ("tokenizer_class", "PreTrainedTokenizerFast"), ("clean_up_tokenization_spaces", false),
     ])
-    for (name, token) in specialTokens { configuration[name] = .string(token) }
     var map = JSONObject()
-    for (name, token) in specialTokens { map[name] = .string(token) }
+    for (name, token) in specialTokens {
+      configuration[name] = .string(token)
+      map[name] = .string(token)
+    }
     var files = [
-      (name: "tokenizer.json", text: definition.serialized(indent: 1) + "\n"),
+      (name: "tokenizer.json", text: value.serialized(indent: 1) + "\n"),
       (name: "tokenizer_config.json", text: JSONValue.object(configuration).serialized(indent: 2) + "\n"),
       (name: "special_tokens_map.json", text: JSONValue.object(map).serialized(indent: 2) + "\n"),
     ]
     if let chatTemplate { files.append((name: "chat_template.jinja", text: chatTemplate)) }
-    return try Tokenizer(
-      definition: definition, file: file, specialTokens: specialTokens, chatTemplate: chatTemplate,
-      source: .synthesised(files))
+    return files
   }
 }
 
