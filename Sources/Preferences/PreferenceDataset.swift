@@ -52,6 +52,25 @@ package struct PreferenceDataset: Sendable {
   }
 }
 
+extension PreferenceDataset {
+  /// A number that differs when any token, prompt length or the order of pairs differs: ranks compare it to see that they read the same
+  /// data, and a resumed run that its data is unchanged. FNV-1a over 32-bit words, lengths included.
+  package var fingerprint: UInt64 {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    func mix(_ value: UInt32) { hash = (hash ^ UInt64(value)) &* 0x100_0000_01B3 }
+    for pair in pairs {
+      for (sequence, promptLength) in [
+        (pair.chosen, pair.chosenPromptLength), (pair.rejected, pair.rejectedPromptLength),
+      ] {
+        mix(UInt32(truncatingIfNeeded: sequence.count))
+        mix(UInt32(truncatingIfNeeded: promptLength))
+        for token in sequence { mix(UInt32(bitPattern: token)) }
+      }
+    }
+    return hash
+  }
+}
+
 extension PreferenceExample {
   fileprivate var notRendered: DataDefect {
     DataDefect(.chatTemplate, at: location, "chat template: no text came back")

@@ -124,6 +124,18 @@ import Testing
     #expect(alone.locations == together.locations)
   }
 
+  @Test func theFingerprintSeesEveryChange() throws {
+    let file = try TemporaryFile(Self.rows)
+    let data = try Self.load(file.path)
+    #expect(data.fingerprint == (try Self.load(file.path, threads: 3)).fingerprint)
+    var changed = [data, data, data, data]
+    changed[0].pairs[1].rejected[1] += 1
+    changed[1].pairs[0].chosenPromptLength -= 1
+    changed[2].pairs.swapAt(0, 1)
+    changed[3].pairs.removeLast()
+    #expect(Set((changed + [data]).map(\.fingerprint)).count == 5)
+  }
+
   @Test func theDumpIsJSON() throws {
     let pair = TokenizedPair(chosen: [1, 5, 2], rejected: [1, 6, 2], chosenPromptLength: 1, rejectedPromptLength: 1)
     #expect(pair.dumpLine == #"{"chosen_input_ids": [1, 5, 2], "rejected_input_ids": [1, 6, 2], "prompt_length": 1}"#)

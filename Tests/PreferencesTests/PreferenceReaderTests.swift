@@ -127,6 +127,56 @@ import Testing
     #expect(throws: PreferenceFileError.rowTooLong(file: file.path, line: 2, limit: 1000)) { try reader.examples() }
   }
 
+  @Test func deepNestingIsNoDanger() throws {
+    let depths = [1000, 1_000_000]
+    let rows = depths.map { depth in
+      #"{"prompt": "p", "chosen": "c", "rejected": "r", "x": "#
+        + String(repeating: "[", count: depth) + String(repeating: "]", count: depth) + "}"
+    }
+    for text in [rows.joined(separator: "\n"), "[" + rows.joined(separator: ",\n") + "]"] {
+      #expect(try TemporaryFile(text).examples(threads: 2).map { $0.failure?.kind } == [nil, .malformedJSON])
+    }
+  }
+
+  /// Bytes changed, added and removed at random: every outcome is a row, a defect with its place, or an error that names the file.
+  @Test(arguments: ["rows.jsonl.gz", "rows.json.zst", "plain.jsonl", "plain.json"]) func damageNeverCrashes(
+    _ name: String
+  ) throws {
+    let rows = (0..<6).map { #"  {"prompt": "\u00e9 \"\#($0)\"", "chosen": "yes", "rejected": "no"}"# }
+    let original: [UInt8] =
+      switch name {
+      case "plain.jsonl": Array(rows.joined(separator: "\n").utf8)
+      case "plain.json": Array("[\n\(rows.joined(separator: ",\n"))\n]\n".utf8)
+      default: Array(try Data(contentsOf: URL(fileURLWithPath: golden(name))))
+      }
+    var state: UInt64 = 9
+    func random(_ bound: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int(state >> 33) % bound
+    }
+    let alphabet = Array("{}[]\",:\\\n \r\0".utf8) + [0xFF, 0xC3, 0x1F, 0x8B]
+    for _ in 0..<150 {
+      var bytes = original
+      for _ in 0...random(4) {
+        let place = random(bytes.count)
+        switch random(3) {
+        case 0: bytes[place] = alphabet[random(alphabet.count)]
+        case 1: bytes.insert(alphabet[random(alphabet.count)], at: place)
+        default: bytes.removeSubrange(place..<min(place + 1 + random(40), bytes.count - 1))
+        }
+      }
+      let file = try TemporaryFile(bytes, name: name)
+      do {
+        for row in try file.examples() {
+          let location = try row.failure?.location ?? row.get().location
+          #expect(location.file == file.path && location.line >= 1)
+        }
+      } catch let error as PreferenceFileError {
+        #expect(error.description.contains(file.path))
+      }
+    }
+  }
+
   @Test func rowsLongerThanABufferArriveWhole() throws {
     let texts = [300_000, 5, 700_001].map { String(repeating: "é", count: $0) }
     let rows = texts.map { #"{"prompt": "\#($0)", "chosen": "c", "rejected": "r"}"# }
