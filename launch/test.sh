@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Builds everything and runs every test: the serial ones, those of several ranks under mpirun at 1, 2, 3 and 4 ranks, the
+# jobs that must end because a rank fails, and orpo-dist's own self-check.
+#
+#   launch/test.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/common.sh
+source launch/common.sh
+if (($# > 0)); then
+  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
+  exit 2
+fi
+
+# What is under way, for the line that tells of a failure.
+step=""
+started=$SECONDS
+step() {
+  step=$*
+  say "$step"
+}
+trap 'status=$?; if ((status != 0)) && [[ -n $step ]]; then
+  printf "\nFAILED after %d s: %s\n" $((SECONDS - started)) "$step" >&2; fi' EXIT
+
+launch/setup.sh
+
+step "Build, release configuration, tests included"
+run swift build -c release --build-tests
+binaries=$(swift build -c release --show-bin-path)
+
+step "Serial tests"
+run swift test -c release --skip-build --disable-xctest
+
+for ranks in 1 2 3 4; do
+  step "Tests on $ranks rank(s)"
+  mpirun_for "$ranks"
+  run "${MPIRUN[@]}" "$binaries/rank-tests"
+done
+
+step "Jobs that a failing rank must bring down"
+run "$binaries/rank-tests" aborts
+
+step "Self-check: orpo-dist without arguments, on 2 ranks"
+mpirun_for 2
+run "${MPIRUN[@]}" "$binaries/orpo-dist"
+
+step=""
+say "All tests passed in $((SECONDS - started)) s: serial, on 1, 2, 3 and 4 ranks, failing jobs, self-check."
