@@ -1,4 +1,5 @@
 import Foundation
+import Preferences
 import Testing
 import Training
 
@@ -174,6 +175,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     #expect(try configuration("max_length: 2048\n").maxPromptLength == 512)
     #expect(try configuration("max_length: 512\n").maxPromptLength == 256)
     #expect(try configuration("max_length: 2\n").maxPromptLength == 1)
+    let truncation = try configuration("max_length: 300\ntruncation_mode: keep_start\n").truncation
+    #expect(truncation == TokenTruncation(maxLength: 300, maxPromptLength: 150, mode: .keepStart))
   }
 
   @Test(arguments: [

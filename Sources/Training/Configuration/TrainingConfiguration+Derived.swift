@@ -1,9 +1,16 @@
+package import Preferences
+
 extension TrainingConfiguration {
   /// Weight of the odds-ratio term, under whichever of its two names it was given.
   package var orpoWeight: Double { orpoAlpha ?? beta ?? 0.1 }
 
   /// Temperature inside the sigmoid.
   package var orpoTemperature: Double { orpoBeta }
+
+  /// The limits as the data pipeline takes them.
+  package var truncation: TokenTruncation {
+    TokenTruncation(maxLength: maxLength, maxPromptLength: maxPromptLength, mode: truncationMode)
+  }
 
   /// Pairs of one optimizer step over all ranks.
   package func globalBatch(worldSize: Int) -> Int { perDeviceTrainBatchSize * gradientAccumulationSteps * worldSize }

@@ -1,3 +1,5 @@
+package import Preferences
+
 /// Everything a run is told, under TRL's and transformers' key names.
 ///
 /// A property's YAML key is its name in snake case (`TrainingConfiguration+Keys.swift`). Defaults are those of TRL 1.16's `ORPOConfig` and
@@ -97,27 +99,6 @@ package struct TrainingConfiguration: Sendable, Equatable {
 }
 
 extension TrainingConfiguration {
-  package enum TruncationMode: String, Sendable, CaseIterable {
-    case keepEnd = "keep_end"
-    case keepStart = "keep_start"
-  }
-
-  package enum NLLTokens: String, Sendable, CaseIterable {
-    /// Prompt and completion (TRL).
-    case all
-    /// The completion only (the paper's formula).
-    case completion
-  }
-
-  package enum LossNormalization: String, Sendable, CaseIterable {
-    /// Mean over pairs of each pair's own token mean.
-    case pair
-    /// One token mean over the global batch.
-    case token
-    /// Token mean inside each per-device batch, then mean over batches and ranks (TRL).
-    case microbatch
-  }
-
   /// `lr_scheduler_kwargs`, as the functions of transformers' optimization.py take them.
   package struct SchedulerSettings: Sendable, Equatable {
     /// Lowest rate of `cosine_with_min_lr`.
@@ -143,9 +124,9 @@ extension TrainingConfiguration {
 }
 
 extension LearningRateSchedule.Kind: ConfigurationValue {}
-extension TrainingConfiguration.TruncationMode: ConfigurationValue {}
-extension TrainingConfiguration.NLLTokens: ConfigurationValue {}
-extension TrainingConfiguration.LossNormalization: ConfigurationValue {}
+extension TruncationMode: ConfigurationValue {}
+extension NLLTokens: ConfigurationValue {}
+extension LossNormalization: ConfigurationValue {}
 
 extension TrainingConfiguration.SchedulerSettings: ConfigurationValue {
   init(_ value: YAMLValue) throws(ValueProblem) {
