@@ -73,7 +73,8 @@ package struct Checkpoint: Sendable {
   package func contains(_ name: String) -> Bool { files.contains { $0.name == name } }
 
   /// Reads the model, single file or shards, into `destinations`.
-  /// - Throws: `CheckpointError` unless exactly these tensors with these shapes are there; nothing is read before that is known.
+  /// - Throws: `CheckpointError` unless exactly these tensors with these shapes are there; nothing is read before that
+  ///   is known.
   package func loadModel(into destinations: [TensorDestination]) throws {
     try Self.load(SafetensorsFolder(directory: directory), path: directory, into: destinations)
   }

@@ -1,6 +1,7 @@
 package import ModelFiles
 
-/// What goes into a checkpoint or a final model folder. Tensors are whole and named; nothing depends on the number of ranks.
+/// What goes into a checkpoint or a final model folder. Tensors are whole and named; nothing depends on the number of
+/// ranks.
 package struct CheckpointContents {
   /// The model's parameters under Hugging Face's names, for `model.safetensors` or its shards.
   package var model: [NamedTensor]

@@ -1,7 +1,8 @@
 import JSON
 import ModelFiles
 
-/// `checkpoint.json`, written last into a checkpoint: its step and every file with size and checksum. A folder without it is incomplete.
+/// `checkpoint.json`, written last into a checkpoint: its step and every file with size and checksum. A folder without
+/// it is incomplete.
 struct CheckpointManifest {
   static let fileName = "checkpoint.json"
   private static let version = 1

@@ -1,8 +1,9 @@
 import ModelFiles
 
 extension CheckpointStore {
-  /// Writes the final model straight into the output folder, beside the checkpoints. Every file is complete on the disk before it gets its
-  /// name; model files of an earlier, differently sharded model are removed afterwards, as loaders would prefer them or mix them up.
+  /// Writes the final model straight into the output folder, beside the checkpoints. Every file is complete on the disk
+  /// before it gets its name; model files of an earlier, differently sharded model are removed afterwards, as loaders
+  /// would prefer them or mix them up.
   /// - Throws: `FileError` or `CheckpointError`. When writing fails, the folder is as it was.
   package func saveModel(_ contents: CheckpointContents) throws {
     try Folders.create(outputDirectory)

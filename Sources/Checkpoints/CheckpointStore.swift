@@ -7,9 +7,11 @@ package struct CheckpointStore: Sendable {
   /// Nothing is touched before the first call.
   package init(outputDirectory: String) { self.outputDirectory = outputDirectory }
 
-  /// Writes `checkpoint-STEP/`. It appears complete or not at all: files go to a hidden folder beside it, down to the disk, the manifest
-  /// last; then the folder is renamed. An older checkpoint of the same step stays until the new one is in its place.
-  /// - Throws: `FileError` or `CheckpointError`; then the hidden folder is gone and existing checkpoints are as they were.
+  /// Writes `checkpoint-STEP/`. It appears complete or not at all: files go to a hidden folder beside it, down to the
+  /// disk, the manifest last; then the folder is renamed. An older checkpoint of the same step stays until the new one
+  /// is in its place.
+  /// - Throws: `FileError` or `CheckpointError`; then the hidden folder is gone and existing checkpoints are as they
+  ///   were.
   @discardableResult
   package func save(step: Int, contents: CheckpointContents) throws -> Checkpoint {
     precondition(step >= 0, "a checkpoint cannot be of step \(step)")
@@ -80,8 +82,8 @@ package struct CheckpointStore: Sendable {
   /// - Throws: `CheckpointError`, `FileError`.
   package func checkpoint(step: Int) throws -> Checkpoint { try open(step) }
 
-  /// Removes the oldest complete checkpoints until `limit` are left: to be called after a successful save. The newest one and that of step
-  /// `keeping` are never removed; incomplete folders are neither counted nor touched.
+  /// Removes the oldest complete checkpoints until `limit` are left: to be called after a successful save. The newest
+  /// one and that of step `keeping` are never removed; incomplete folders are neither counted nor touched.
   /// - Returns: the names of what was removed.
   @discardableResult
   package func prune(limit: Int, keeping: Int? = nil) throws -> [String] {
@@ -101,8 +103,8 @@ package struct CheckpointStore: Sendable {
     return removed
   }
 
-  /// Clears what runs that died while saving left behind: hidden folders whose name is one of ours and that no living process holds. A
-  /// checkpoint that had been moved aside to be replaced is put back when the new one did not arrive.
+  /// Clears what runs that died while saving left behind: hidden folders whose name is one of ours and that no living
+  /// process holds. A checkpoint that had been moved aside to be replaced is put back when the new one did not arrive.
   /// - Returns: the names of the folders that were removed or put back.
   @discardableResult
   package func removeLeftovers() throws -> [String] {

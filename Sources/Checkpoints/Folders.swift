@@ -72,7 +72,8 @@ enum Folders {
   }
 }
 
-/// A folder of unpredictable name that its process keeps locked, so that a later run can tell a dead run's folder from a live one's.
+/// A folder of unpredictable name that its process keeps locked, so that a later run can tell a dead run's folder from
+/// a live one's.
 final class TemporaryFolder {
   let path: String
   private let descriptor: Int32
@@ -88,7 +89,8 @@ final class TemporaryFolder {
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
-  /// Whether no process holds the folder: nobody has it locked or, where that cannot be told, it has not changed for an hour.
+  /// Whether no process holds the folder: nobody has it locked or, where that cannot be told, it has not changed for an
+  /// hour.
   static func isAbandoned(_ path: String) -> Bool {
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return false }

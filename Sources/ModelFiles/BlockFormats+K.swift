@@ -1,6 +1,7 @@
 /// The K formats: 256 values a block, in groups of 16 or 32 that have integer scales of their own.
 extension BlockFormats {
-  /// `scales[16] | q[64] | d | dmin`, a scale byte holding a group's scale (low half) and minimum: d scale q - dmin minimum
+  /// `scales[16] | q[64] | d | dmin`, a scale byte holding a group's scale (low half) and minimum: d scale q - dmin
+  /// minimum
   static func q2K(_ bytes: Bytes, _ output: Values) {
     let q = bytes + 16
     let d = half(bytes + 80)
@@ -89,7 +90,8 @@ extension BlockFormats {
     ((group >> 3) &* 32 &+ (group & 1) &* 16, UInt8(truncatingIfNeeded: ((group >> 1) & 3) &* 2))
   }
 
-  /// Scale and minimum, six bits each, of a group of 32: the first four plain, the upper bits of the last four in the spare bits of these.
+  /// Scale and minimum, six bits each, of a group of 32: the first four plain, the upper bits of the last four in the
+  /// spare bits of these.
   @inline(__always)
   private static func sixBits(_ packed: Bytes, _ group: Int) -> (scale: Float, minimum: Float) {
     if group < 4 {

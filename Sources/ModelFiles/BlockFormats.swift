@@ -2,8 +2,8 @@ import Tensors
 
 /// The block formats of GGUF files: how a block of bytes becomes fp32 values.
 ///
-/// Layouts as llama.cpp defines them, little-endian. Products and sums are rounded one by one, as in the reference, so results are equal
-/// to it bit by bit. This file has the formats of 32 values a block; `BlockFormats+K` those of 256.
+/// Layouts as llama.cpp defines them, little-endian. Products and sums are rounded one by one, as in the reference, so
+/// results are equal to it bit by bit. This file has the formats of 32 values a block; `BlockFormats+K` those of 256.
 enum BlockFormats {
   typealias Bytes = UnsafePointer<UInt8>
   typealias Values = UnsafeMutablePointer<Float>

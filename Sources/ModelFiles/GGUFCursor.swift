@@ -1,5 +1,5 @@
-/// Reads the head of a GGUF file front to back, a window at a time. Every length is compared with what is left of the file before memory
-/// is taken for it.
+/// Reads the head of a GGUF file front to back, a window at a time. Every length is compared with what is left of the
+/// file before memory is taken for it.
 struct GGUFCursor {
   /// Largest head (metadata and tensor list) that is read; the largest vocabularies take some 10 MB.
   static let limit = 1 << 30

@@ -64,7 +64,8 @@ package struct GGUFError: Error, CustomStringConvertible, Equatable {
       "tensor '\(tensor)': dimensions \(dimensions) make more values than can be addressed"
     case .unknownTensorType(let tensor, let type): "tensor '\(tensor)' has the unknown type \(type)"
     case .partialBlock(let tensor, let dtype, let rowLength):
-      "tensor '\(tensor)': rows of \(rowLength) values do not fill whole blocks of \(dtype.block.values) (\(dtype.rawValue))"
+      "tensor '\(tensor)': rows of \(rowLength) values do not fill whole blocks of "
+        + "\(dtype.block.values) (\(dtype.rawValue))"
     case .misaligned(let tensor, let offset, let alignment):
       "tensor '\(tensor)' begins at offset \(offset), which is not a multiple of the alignment \(alignment)"
     case .beyondEnd(let tensor, let offset, let bytes, let available):

@@ -4,7 +4,8 @@
 package struct GGUFFile: TensorSource {
   /// In file order.
   package let metadata: [GGUFKeyValue]
-  /// In the order of the file's list. Shapes are outermost first, as in Hugging Face's files (GGUF itself lists the innermost first).
+  /// In the order of the file's list. Shapes are outermost first, as in Hugging Face's files (GGUF itself lists the
+  /// innermost first).
   package let tensors: [TensorInfo]
   package let version: Int
   private let file: ReadableFile
@@ -40,9 +41,9 @@ package struct GGUFFile: TensorSource {
 
   /// Undoes the reordering of rows that llama.cpp's converter applies to `attn_q` and `attn_k` of Llama models.
   ///
-  /// Its rotary embedding turns neighbouring rows (2j, 2j+1) of a head, Hugging Face's turns rows (j, j + headDim/2). Within each head, row
-  /// 2j + i of the file is row i headDim/2 + j here. Files whose `general.architecture` is `llama` (Mistral included) need it;
-  /// biases too, with `columns` 1.
+  /// Its rotary embedding turns neighbouring rows (2j, 2j+1) of a head, Hugging Face's turns rows (j, j + headDim/2).
+  /// Within each head, row 2j + i of the file is row i headDim/2 + j here. Files whose `general.architecture` is
+  /// `llama` (Mistral included) need it; biases too, with `columns` 1.
   /// - Precondition: `values` holds `heads * headDim` rows of `columns`, and `headDim` is even.
   package static func undoRotaryPermutation(
     _ values: UnsafeMutableBufferPointer<Float>, heads: Int, headDim: Int, columns: Int

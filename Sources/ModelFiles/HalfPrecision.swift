@@ -14,7 +14,8 @@ enum HalfPrecision {
       // Normal values move to fp32's exponent bias; infinities and NaN get all exponent bits.
       let normal = magnitude &<< 13 &+ 0x3800_0000
       let special = magnitude &<< 13 | 0x7F80_0000
-      // Zero and subnormals are multiples of 2^-24. Their product is a normal fp32 value: right also where subnormals are flushed.
+      // Zero and subnormals are multiples of 2^-24. Their product is a normal fp32 value: right also where subnormals
+      // are flushed.
       let small = (Float(Int32(truncatingIfNeeded: magnitude)) * 0x1p-24).bitPattern
       let decoded = magnitude < 0x0400 ? small : magnitude < 0x7C00 ? normal : special
       output[i] = Float(bitPattern: decoded | (half & 0x8000) &<< 16)

@@ -46,7 +46,8 @@ package final class ReadableFile: Sendable {
     }
   }
 
-  /// - Precondition: `count` was checked against `size`, so that a hostile length cannot ask for more memory than the file has bytes.
+  /// - Precondition: `count` was checked against `size`, so that a hostile length cannot ask for more memory than the
+  ///   file has bytes.
   package func bytes(at offset: Int, count: Int) throws(FileError) -> [UInt8] {
     precondition(offset >= 0 && count >= 0 && count <= size)
     var failure: FileError?

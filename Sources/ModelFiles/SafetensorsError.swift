@@ -1,4 +1,5 @@
-/// A defect of a safetensors file or of a folder of them: one case each, described with path, tensor, expected and found.
+/// A defect of a safetensors file or of a folder of them: one case each, described with path, tensor, expected and
+/// found.
 package struct SafetensorsError: Error, CustomStringConvertible, Equatable {
   package enum Defect: Equatable, Sendable {
     // The file's frame.
@@ -48,7 +49,8 @@ package struct SafetensorsError: Error, CustomStringConvertible, Equatable {
     case .headerTooLarge(let length, let limit):
       "the header claims \(length) bytes, at most \(limit) are accepted; this is probably not a safetensors file"
     case .headerBeyondEnd(let length, let size):
-      "the header claims \(length) bytes after the first 8, but the file ends at \(size): cut off, or not a safetensors file"
+      "the header claims \(length) bytes after the first 8, but the file ends at \(size): cut off, or not a "
+        + "safetensors file"
     case .headerNotJSON(let reason): "the header is \(reason)"
     case .headerNotObject(let found): "the header must be a JSON object, found \(found)"
     case .metadataNotStrings(let key, let found):
@@ -70,7 +72,8 @@ package struct SafetensorsError: Error, CustomStringConvertible, Equatable {
     case .overlap(let tensor, let begin, let expected):
       "tensor '\(tensor)' begins at byte \(begin) of the data, inside the tensor before it, which ends at \(expected)"
     case .hole(let tensor, let begin, let expected):
-      "tensor '\(tensor)' begins at byte \(begin) of the data, the one before it ends at \(expected): holes are not allowed"
+      "tensor '\(tensor)' begins at byte \(begin) of the data, the one before it ends at \(expected): holes are not "
+        + "allowed"
     case .dataMissing(let expected, let found):
       "the tensors need \(expected) bytes of data, the file has \(found): the download or copy may be incomplete"
     case .dataUnused(let expected, let found): "the tensors need \(expected) bytes of data, the file has \(found)"

@@ -3,7 +3,8 @@ import JSON
 
 /// The model of a Hugging Face folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
 ///
-/// Where both exist the single file counts, as in transformers. Tensors that a shard holds beyond the index are listed too.
+/// Where both exist the single file counts, as in transformers. Tensors that a shard holds beyond the index are listed
+/// too.
 package struct SafetensorsFolder: TensorSource {
   package static let singleFile = "model.safetensors"
   package static let indexFile = "model.safetensors.index.json"

@@ -26,7 +26,8 @@ package enum SafetensorsWriter {
     package var tensors: [NamedTensor]
   }
 
-  /// Writes one file, tensors in the given order, and waits until it is on the disk. Data begins at a multiple of 8 bytes.
+  /// Writes one file, tensors in the given order, and waits until it is on the disk. Data begins at a multiple of 8
+  /// bytes.
   /// - Parameter dtype: F32, or BF16 or F16, rounded to nearest even (beyond F16's range: infinity).
   /// - Precondition: no name occurs twice.
   /// - Throws: `FileError` with path and cause; what was written so far is left for the caller to remove.
@@ -58,8 +59,8 @@ package enum SafetensorsWriter {
     return try file.finish()
   }
 
-  /// Deals the tensors out to files of at most `maxShardBytes`, in order; a larger tensor gets a file of its own. One file is called
-  /// `model.safetensors`, several `model-00001-of-00002.safetensors` and so on.
+  /// Deals the tensors out to files of at most `maxShardBytes`, in order; a larger tensor gets a file of its own. One
+  /// file is called `model.safetensors`, several `model-00001-of-00002.safetensors` and so on.
   package static func shards(_ tensors: [NamedTensor], dtype: TensorDType = .f32, maxShardBytes: Int = 5_000_000_000)
     -> [Shard]
   {

@@ -1,9 +1,9 @@
 /// A fast 64-bit checksum against damaged files (not against forgery), fed piece by piece.
 ///
-/// Words of 8 bytes go round-robin to eight lanes; each lane does `lane = (lane ^ word) * prime; lane ^= lane >> 32`. Every step is a
-/// bijection of the lane, so a change within one word always changes the result; anything else goes unnoticed with a probability of about
-/// 2^-64. The last stripe is filled with zeros and the length in bytes is mixed in. Runs at memory speed, where a table-driven CRC would take seconds per
-/// checkpoint.
+/// Words of 8 bytes go round-robin to eight lanes; each lane does `lane = (lane ^ word) * prime; lane ^= lane >> 32`.
+/// Every step is a bijection of the lane, so a change within one word always changes the result; anything else goes
+/// unnoticed with a probability of about 2^-64. The last stripe is filled with zeros and the length in bytes is mixed
+/// in. Runs at memory speed, where a table-driven CRC would take seconds per checkpoint.
 package struct StripeHash: Sendable {
   /// How manifests name the algorithm. Another algorithm needs another name.
   package static let name = "stripe64"

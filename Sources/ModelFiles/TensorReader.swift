@@ -7,7 +7,8 @@ enum TensorReader {
 
   /// Reads `values.count` values of `info.dtype` that start at `offset`.
   ///
-  /// F32 goes straight into `values`; other dtypes pass through one block of scratch memory, so resident memory does not grow with the file.
+  /// F32 goes straight into `values`; other dtypes pass through one block of scratch memory, so resident memory does
+  /// not grow with the file.
   static func read(
     _ info: TensorInfo, from file: ReadableFile, at offset: Int, into values: UnsafeMutableBufferPointer<Float>
   ) throws {

@@ -25,8 +25,8 @@ package protocol TensorSource: Sendable {
   func info(_ name: String) -> TensorInfo?
 
   /// Writes the tensor's values, row by row, converted or dequantised to fp32.
-  /// - Throws: `TensorReadError` when there is no such tensor, when `values.count` is not its number of values, or when its dtype
-  ///   cannot be converted; `FileError` when the file cannot be read.
+  /// - Throws: `TensorReadError` when there is no such tensor, when `values.count` is not its number of values, or when
+  ///   its dtype cannot be converted; `FileError` when the file cannot be read.
   func read(_ name: String, into values: UnsafeMutableBufferPointer<Float>) throws
 }
 

@@ -15,8 +15,8 @@ package struct WrittenFile: Sendable, Equatable {
   }
 }
 
-/// A file being written front to back, with its checksum formed on the way. Every failure is an error: short writes are continued, a full
-/// disk, a quota or a size limit is reported by `errno`.
+/// A file being written front to back, with its checksum formed on the way. Every failure is an error: short writes are
+/// continued, a full disk, a quota or a size limit is reported by `errno`.
 package struct WritableFile: ~Copyable {
   package enum Mode: Sendable {
     /// The file must not exist yet; a link put there by somebody else is not followed.
