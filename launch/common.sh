@@ -45,6 +45,10 @@ in_container() {
     { command -v systemd-detect-virt >/dev/null && systemd-detect-virt --quiet --container; }
 }
 
+# Containers commonly refuse the system call by which one process reads another's memory, and MPI_Init then fails. As a variable it
+# also reaches programs started without mpirun.
+if in_container; then export OMPI_MCA_btl_vader_single_copy_mechanism=none; fi
+
 # The words before a program that start it on RANKS ranks of this machine: MPIRUN=(mpirun ...).
 #
 # Ranks beyond the cores share them and give way while they wait. Otherwise each rank keeps its own cores.
@@ -53,8 +57,6 @@ mpirun_for() {
   cores=$(usable_cores)
   MPIRUN=(mpirun -n "$ranks")
   if ((EUID == 0)); then MPIRUN+=(--allow-run-as-root); fi
-  # Containers commonly refuse the system call by which one process reads another's memory.
-  if in_container; then MPIRUN+=(--mca btl_vader_single_copy_mechanism none); fi
   if ((ranks > cores)); then
     MPIRUN+=(--oversubscribe --bind-to none --mca mpi_yield_when_idle 1)
   elif ((ranks * 2 > cores)); then
