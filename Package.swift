@@ -20,8 +20,8 @@ let swift: [SwiftSetting] = [
 ]
 let c: [CSetting] = [.unsafeFlags(instructionSet + ["-Wall", "-Wextra"])]
 
-func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: swift)
+func module(_ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []) -> Target {
+  .target(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: swift)
 }
 
 func library(_ name: String, pkgConfig: String? = nil, apt: String) -> Target {
@@ -34,14 +34,12 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 }
 
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
-let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 let package = Package(
   name: "orpo-dist",
   products: [.executable(name: "orpo-dist", targets: ["orpo-dist"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
-    .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
     .package(url: "https://github.com/apple/swift-protobuf", from: "1.30.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
@@ -50,16 +48,16 @@ let package = Package(
     // The command.
     .executableTarget(
       name: "orpo-dist",
-      dependencies: ["Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["Training", "Collectives", "Tokenization", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
     // The loop and what it is made of, top to bottom.
     module(
       "Training",
       [
         "Checkpoints", "DataParallel", "Preferences", "ORPO", "Decoder", "Packing", "ModelFiles", "Collectives",
-        "Tokenization", "Kernels", "Tensors", "JSON", logging, "Yams",
+        "Tokenization", "Kernels", "Tensors", "JSON", "Yams",
         .product(name: "SwiftProtobuf", package: "swift-protobuf"),
-      ]),
+      ], exclude: ["Logging/tensorboard.proto"]),
     module("Checkpoints", ["ModelFiles", "Tensors", "JSON"]),
     module("DataParallel", ["Collectives", "Kernels", "Tensors"]),
     module("Preferences", ["Packing", "Tokenization", "Tensors", "JSON", "CZlib", "CZstd"]),
@@ -89,10 +87,10 @@ let package = Package(
     tests("ORPOTests", ["ORPO", "Packing", "JSON"]),
     tests("KernelsTests", ["Kernels", "Tensors"]),
     tests("DecoderTests", ["Decoder", "Packing", "ORPO", "Kernels", "ModelFiles", "Tensors", "JSON"]),
-    tests("TrainingTests", ["Training", "Decoder", "Packing", "JSON"]),
+    tests("TrainingTests", ["Training", "Preferences", "Decoder", "Packing", "JSON"]),
     tests("EndToEndTests", ["JSON"]),
     .executableTarget(
-      name: "rank-tests", dependencies: ["DataParallel", "Collectives", "Tensors"], path: "Tests/RankTests",
+      name: "rank-tests", dependencies: ["DataParallel", "Collectives", "Kernels", "Tensors"], path: "Tests/RankTests",
       swiftSettings: swift),
   ]
 )

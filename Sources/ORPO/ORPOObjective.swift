@@ -8,14 +8,6 @@ package import Packing
 ///     z    = log odds(a_chosen) - log odds(a_rejected)
 ///     loss = nllTokenWeight * sum(-logp of the NLL tokens) - oddsWeight * alpha * logsigmoid(temperature * z)
 package struct ORPOObjective: Sendable, Equatable {
-  /// Which tokens of the chosen sequence the negative log-likelihood covers.
-  package enum NLLTokens: String, Sendable, CaseIterable {
-    /// Prompt and completion, as TRL does. Token 0 has no prediction.
-    case all
-    /// The completion only: the paper's formula.
-    case completion
-  }
-
   /// Weight of the odds-ratio term: TRL's `beta`, the paper's lambda. 0 is plain supervised fine-tuning.
   package var alpha: Double
   /// Factor on the log odds ratio inside the sigmoid. 1 is the paper and TRL.

@@ -1,5 +1,6 @@
-internal import Synchronization
-internal import Tensors
+package import Packing
+import Synchronization
+import Tensors
 
 /// How one optimizer step's pairs are counted: per-device batch x accumulation x ranks.
 package struct BatchShape: Sendable, Equatable {

@@ -1,3 +1,5 @@
+package import Packing
+
 /// What the mean of the NLL term means when pairs differ in length (`loss_normalization`).
 package enum LossNormalization: String, Sendable, CaseIterable {
   /// Mean over pairs of each pair's own token mean.
@@ -8,11 +10,8 @@ package enum LossNormalization: String, Sendable, CaseIterable {
   case microbatch
 }
 
-/// Which tokens of the chosen sequence the NLL covers (`nll_tokens`).
-package enum NLLTokens: String, Sendable, CaseIterable {
-  case all
-  case completion
-
+extension NLLTokens {
+  /// Tokens of a pair that the mean runs over.
   package func count(_ measure: PairMeasure) -> Int {
     switch self {
     case .all: measure.chosenTokens

@@ -1,3 +1,5 @@
+import Packing
+
 /// One optimizer step: its pairs, who computes them, and the weight of each in the step's loss.
 package struct StepPlan: Sendable {
   /// The global batch in order, as indices into the data set.

@@ -247,7 +247,7 @@ import Testing
   }
 
   @Test func nllTokensAreCountedAsTheyAreWeighted() {
-    for nllTokens in ORPOObjective.NLLTokens.allCases {
+    for nllTokens in NLLTokens.allCases {
       let objective = ORPOObjective(alpha: 0, nllTokens: nllTokens)
       for pair in Self.pairs {
         let packed = PackedPairs([pair])

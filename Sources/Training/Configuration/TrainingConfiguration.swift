@@ -1,3 +1,4 @@
+package import Packing
 package import Preferences
 
 /// Everything a run is told, under TRL's and transformers' key names.

@@ -1,0 +1,89 @@
+package import Collectives
+package import Decoder
+package import JSON
+package import Kernels
+package import Packing
+package import Preferences
+import Tensors
+package import Tokenization
+
+/// What every command that runs on ranks has: the communicator, this rank's threads, and on rank 0 the model and the chat helper.
+package final class Job {
+  package let communicator: Communicator
+  package let pool: ThreadPool
+  package let isRoot: Bool
+
+  /// - Parameter threads: of this rank; nil shares a host's cores among its ranks.
+  package init(_ communicator: Communicator, threads: Int?) throws {
+    self.communicator = communicator
+    isRoot = communicator.isRoot
+    let shared = try communicator.coresPerRank()
+    pool = ThreadPool(threads: threads ?? shared)
+    Matmul.useOneThreadPerCall()
+  }
+
+  /// Ends this rank's threads.
+  package func stop() { pool.stop() }
+
+  /// One line on standard error, from rank 0.
+  package func note(_ text: String) {
+    if isRoot { StandardError.write(text + "\n") }
+  }
+
+  /// Warns on rank 0 when ranks have more threads than cores: products then wait for each other.
+  package func warnAboutThreads() throws {
+    let report = communicator.hostReport
+    let isCrowded = pool.threadCount > report.coresVisible
+    let lines = try communicator.allGather(
+      isCrowded ? "rank \(communicator.rank) on \(report.host): \(pool.threadCount) threads, bound to core \(report.binding)" : "")
+    for line in lines where !line.isEmpty {
+      note("warning: \(line); set threads_per_rank, or bind with mpirun --map-by ppr:N:node:PE=\(pool.threadCount)")
+    }
+  }
+
+  /// Opens the model on rank 0 and tells all ranks its configuration.
+  package func openModel(_ path: String) throws -> (source: ModelSource?, configuration: DecoderConfiguration) {
+    var source: ModelSource?
+    let bytes = try communicator.fromRoot {
+      let opened = try ModelSource(path: path)
+      source = opened
+      return Array(opened.configurationJSON.serialized().utf8)
+    }
+    return (source, try DecoderConfiguration(huggingFace: JSONValue(parsing: bytes)))
+  }
+
+  /// A decoder whose parameters rank 0 reads and all ranks then hold.
+  package func makeDecoder(_ configuration: DecoderConfiguration, from source: ModelSource?) throws -> Decoder {
+    let decoder = try Decoder(configuration, pool: pool)
+    _ = try communicator.together { if let source { try decoder.load(from: source.tensors) } }
+    try communicator.broadcast(UnsafeMutableRawBufferPointer(decoder.parameters))
+    return decoder
+  }
+
+  /// Data read and tokenized by rank 0, held by all.
+  package func loadData(
+    _ configuration: TrainingConfiguration, source: ModelSource?, chat: ChatRenderer?, needsTraining: Bool = true
+  ) throws -> RunData {
+    var loaded: RunData?
+    let bytes = try communicator.fromRoot {
+      guard let source else { return [] }
+      let data = try RunData.load(
+        configuration, tokenizer: source.tokenizer,
+        chat: chat.flatMap { ChatTemplates.rendering($0, source.tokenizer) }, threads: pool.threadCount,
+        needsTraining: needsTraining)
+      loaded = data
+      return data.bytes
+    }
+    return loaded ?? RunData(bytes: bytes)
+  }
+}
+
+extension DecoderConfiguration {
+  /// Work of a pair, for dealing pairs out evenly.
+  package func pairCost(parameters: Int) -> PairCost {
+    // The embedding is looked up, not multiplied, unless it is the head as well.
+    let looked = tieWordEmbeddings ? 0 : vocabSize * hiddenSize
+    return PairCost(
+      matrixParameters: parameters - looked, layers: numHiddenLayers, queryHeads: numAttentionHeads, headDim: headDim)
+  }
+}

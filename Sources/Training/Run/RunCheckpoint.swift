@@ -1,0 +1,99 @@
+package import Checkpoints
+package import DataParallel
+package import Decoder
+import JSON
+import ModelFiles
+import Tensors
+
+/// A run's state as files and back: parameters, moments, where it stands, and what it must not be mixed up with.
+package struct RunCheckpoint {
+  package static let optimizerFile = "optimizer.safetensors"
+  package static let stateFile = "training_state.json"
+  package static let trainerStateFile = "trainer_state.json"
+
+  /// What must be the same for a run to continue as if it had never stopped.
+  package struct Identity: Sendable, Equatable {
+    package var globalBatch: Int
+    package var pairs: Int
+    package var totalSteps: Int
+    /// Checksum of all training token ids, in order.
+    package var dataDigest: String
+    package var seed: Int
+    package var shuffle: Bool
+
+    private var members: [(key: String, value: JSONValue)] {
+      [
+        ("global_batch", .integer(globalBatch)), ("pairs", .integer(pairs)), ("total_steps", .integer(totalSteps)),
+        ("data_digest", .string(dataDigest)), ("seed", .integer(seed)), ("shuffle", .bool(shuffle)),
+      ]
+    }
+
+    /// Training state at `step`, as stored.
+    func bytes(step: Int, optimizerSteps: Int, skippedSteps: Int) -> [UInt8] {
+      let head: [(key: String, value: JSONValue)] = [
+        ("format", 1), ("step", .integer(step)), ("optimizer_steps", .integer(optimizerSteps)),
+        ("skipped_steps", .integer(skippedSteps)),
+      ]
+      return Array((JSONValue.object(JSONObject(head + members)).serialized(indent: 2) + "\n").utf8)
+    }
+
+    /// - Parameter accumulation: `gradient_accumulation_steps` that would make the global batch right, when there is one.
+    func check(_ stored: JSONValue, checkpoint: String, accumulation: (Int) -> Int?) throws(ResumeError) {
+      for (key, value) in members {
+        guard let found = stored[key] else { throw ResumeError("\(checkpoint)/\(stateFile): \(key) is missing") }
+        guard found.serialized() != value.serialized() else { continue }
+        var message = "\(checkpoint) belongs to a run with \(key) \(found.serialized()), this one has \(value.serialized())"
+        switch key {
+        case "global_batch":
+          if let wanted = found.integer.flatMap(accumulation) {
+            message += "; with these ranks set gradient_accumulation_steps=\(wanted)"
+          } else {
+            message += "; choose ranks, per_device_train_batch_size and gradient_accumulation_steps with that product"
+          }
+        case "total_steps": message += "; keep max_steps and num_train_epochs, the learning-rate schedule depends on them"
+        default: message += "; continue it with the data and settings it began with, or choose another output_dir"
+        }
+        throw ResumeError(message)
+      }
+    }
+  }
+
+  /// Contents of a checkpoint folder.
+  package static func contents(
+    decoder: Decoder, optimizer: AdamWOptimizer?, modelFiles: [(name: String, bytes: [UInt8])],
+    stateFiles: [(name: String, bytes: [UInt8])]
+  ) -> CheckpointContents {
+    func tensors(_ arena: UnsafeMutableBufferPointer<Float>, prefix: String = "") -> [NamedTensor] {
+      decoder.layout.entries.map {
+        NamedTensor(name: prefix + $0.name, shape: $0.shape, values: UnsafeBufferPointer(rebasing: arena[$0.range]))
+      }
+    }
+    var contents = CheckpointContents(model: tensors(decoder.parameters), files: modelFiles + stateFiles)
+    if let optimizer {
+      let moments =
+        tensors(optimizer.firstMoments, prefix: "exp_avg.") + tensors(optimizer.secondMoments, prefix: "exp_avg_sq.")
+      contents.tensorFiles = [(optimizerFile, moments)]
+    }
+    return contents
+  }
+
+  /// Reads parameters and moments of a checkpoint.
+  package static func load(_ checkpoint: Checkpoint, decoder: Decoder, optimizer: AdamWOptimizer) throws {
+    func places(_ arena: UnsafeMutableBufferPointer<Float>, prefix: String = "") -> [TensorDestination] {
+      decoder.layout.entries.map {
+        TensorDestination(
+          name: prefix + $0.name, shape: $0.shape, values: UnsafeMutableBufferPointer(rebasing: arena[$0.range]))
+      }
+    }
+    try checkpoint.loadModel(into: places(decoder.parameters))
+    try checkpoint.loadTensors(
+      optimizerFile,
+      into: places(optimizer.firstMoments, prefix: "exp_avg.") + places(optimizer.secondMoments, prefix: "exp_avg_sq."))
+  }
+}
+
+/// Why a run cannot be continued.
+package struct ResumeError: Error, CustomStringConvertible, Equatable {
+  package var description: String
+  init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,47 @@
+import Decoder
+import Foundation
+import Packing
+
+/// What a run is going to do, in the lines shown before its first step.
+struct StartReport {
+  var configuration: TrainingConfiguration
+  var decoder: DecoderConfiguration
+  var parameters: Int
+  var training: [TokenizedPair]
+  var evaluationPairs: Int
+  var worldSize: Int
+  var hosts: Int
+  var threads: Int
+  var stepsPerEpoch: Int
+  var totalSteps: Int
+  var reservedBytes: Int
+  var coreName: String
+  var gigaflops: Double
+
+  var text: String {
+    let rows = training.reduce(0) { $0 + $1.rowCount }
+    let unshared = training.reduce(0) { $0 + $1.chosen.count + $1.rejected.count }
+    let c = configuration
+    let gb = { (bytes: Int) in String(format: "%.2f", Double(bytes) / 1e9) }
+    let arena = parameters * 4
+    return """
+      orpo-dist \(Version.text)
+      model    \(c.modelNameOrPath): \(decoder.family.rawValue), \(String(format: "%.1f", Double(parameters) / 1e6)) M parameters, \
+      \(decoder.numHiddenLayers) layers, vocabulary \(decoder.vocabSize)
+      data     \(training.count) training pairs, \(evaluationPairs) held out; \(rows) rows for \(unshared) tokens, prefixes shared
+      ranks    \(worldSize) on \(hosts) host\(hosts == 1 ? "" : "s"), \(threads) thread\(threads == 1 ? "" : "s") each; \
+      BLAS core \(coreName), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank
+      batch    \(c.perDeviceTrainBatchSize) per device x \(c.gradientAccumulationSteps) accumulation x \(worldSize) ranks \
+      = \(c.globalBatch(worldSize: worldSize)) pairs a step; \(stepsPerEpoch) steps an epoch, \(totalSteps) steps in all
+      memory   \(gb(arena)) parameters + \(gb(arena)) gradients + \(gb(2 * arena)) optimizer + \(gb(reservedBytes)) activations and logits \
+      = \(gb(4 * arena + reservedBytes)) GB a rank
+      output   \(c.outputDir)
+
+      """
+  }
+}
+
+/// The version of this program.
+package enum Version {
+  package static let text = "0.1.0"
+}
