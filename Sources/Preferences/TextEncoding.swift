@@ -16,7 +16,7 @@ package struct TextEncoding: Sendable {
 }
 
 /// One rendering of a chat template.
-package struct ChatRequest: Sendable {
+package struct ConversationRequest: Sendable {
   package var messages: [JSONValue]
   /// Ends with the opening of the assistant's turn.
   package var addGenerationPrompt: Bool
@@ -43,7 +43,7 @@ package struct ChatRenderingError: Error, Sendable, Equatable, CustomStringConve
 }
 
 /// Renders conversations in batches, results in the order of the requests. Throws only when the renderer itself has failed.
-package typealias ChatRendering = @Sendable ([ChatRequest]) throws -> [Result<String, ChatRenderingError>]
+package typealias ChatRendering = @Sendable ([ConversationRequest]) throws -> [Result<String, ChatRenderingError>]
 
 extension PreferenceExample {
   /// Texts of `examples`, conversations rendered in one batch: TRL's `apply_chat_template`. The prompt's text is the longest common
@@ -52,11 +52,11 @@ extension PreferenceExample {
   package static func texts(
     of examples: [PreferenceExample], chat: ChatRendering?
   ) throws -> [Result<PreferenceText, DataDefect>] {
-    let requests = examples.flatMap(\.chatRequests)
+    let requests = examples.flatMap(\.conversationRequests)
     var rendered: [Result<String, ChatRenderingError>] = []
     if !requests.isEmpty {
       guard let chat else {
-        let first = examples.first { !$0.chatRequests.isEmpty }?.location ?? RowLocation(file: "", line: 0)
+        let first = examples.first { !$0.conversationRequests.isEmpty }?.location ?? RowLocation(file: "", line: 0)
         throw PreferenceFileError.noChatTemplate(file: first.file, line: first.line)
       }
       rendered = try chat(requests)
@@ -73,14 +73,14 @@ extension PreferenceExample {
   }
 
   /// Prompt, prompt + chosen, prompt + rejected.
-  private var chatRequests: [ChatRequest] {
+  private var conversationRequests: [ConversationRequest] {
     guard case .messages(let prompt, let chosen, let rejected, let arguments) = content else { return [] }
     let continues = prompt.last?["role"]?.string == "assistant"
     return [
-      ChatRequest(
+      ConversationRequest(
         messages: prompt, addGenerationPrompt: !continues, continueFinalMessage: continues, arguments: arguments),
-      ChatRequest(messages: prompt + chosen, arguments: arguments),
-      ChatRequest(messages: prompt + rejected, arguments: arguments),
+      ConversationRequest(messages: prompt + chosen, arguments: arguments),
+      ConversationRequest(messages: prompt + rejected, arguments: arguments),
     ]
   }
 
@@ -89,7 +89,7 @@ extension PreferenceExample {
     for result in rendered {
       switch result {
       case .success(let text): texts.append(text)
-      case .failure(let error): return .failure(DataDefect(.chatTemplate, at: location, "chat template: \(error)"))
+      case .failure(let error): return .failure(DataDefect(.chatTemplate, at: location, "\(error)"))
       }
     }
     let shared = min(texts[0].commonPrefixLength(with: texts[1]), texts[0].commonPrefixLength(with: texts[2]))
