@@ -1,7 +1,7 @@
 /// Character classes as the engines behind Hugging Face `tokenizers` 0.23 see them.
 ///
-/// Its regular expressions know Unicode 16 and Rust's `char` methods Unicode 17; measured over all code points. Swift's tables are at
-/// least as new, so a character's age decides.
+/// Its regular expressions know Unicode 16, Rust's `char` methods Unicode 17 and its normalizers Unicode 9; measured over all code
+/// points. Swift's tables are at least as new, so a character's age decides.
 struct CharacterClasses: OptionSet {
   let rawValue: UInt8
   init(rawValue: UInt8) { self.rawValue = rawValue }
@@ -18,6 +18,8 @@ struct CharacterClasses: OptionSet {
   static let word = CharacterClasses(rawValue: 16)
   /// General category M
   static let mark = CharacterClasses(rawValue: 32)
+  /// Added after Unicode 9: the normalizers leave such characters alone
+  static let afterUnicode9 = CharacterClasses(rawValue: 64)
 
   @inline(__always)
   static func of(_ scalar: UInt32) -> CharacterClasses {
@@ -46,7 +48,9 @@ struct CharacterClasses: OptionSet {
     }
     if properties.isAlphabetic || properties.isJoinControl { classes.insert(.word) }
     if properties.isWhitespace { classes.insert(.whitespace) }
-    if !classes.isEmpty, let age = properties.age, age.major > 16 { classes.subtract([.letter, .number, .word]) }
+    guard let age = properties.age else { return classes }
+    if age.major > 16 { classes.subtract([.letter, .number, .word]) }
+    if age.major > 9 { classes.insert(.afterUnicode9) }
     return classes
   }
 }

@@ -96,8 +96,15 @@ enum ChatHelperScript {
         return now.strftime(form)
 
 
+    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+        # Jinja2 before 3.1.6 lets templates shorten lists.
+        def is_safe_attribute(self, owner, name, value):
+            shortens = isinstance(owner, list) and name in ("clear", "pop")
+            return not shortens and super().is_safe_attribute(owner, name, value)
+
+
     def compiled(source):
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        environment = Sandbox(
             trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols])
         environment.filters["tojson"] = tojson
         environment.globals.update(

@@ -32,7 +32,8 @@ extension Component {
     let ignoreMerges = try bool("ignore_merges", default: false)
     let byteFallback = try bool("byte_fallback", default: false)
     let endSuffix = Array((try optionalString("end_of_word_suffix") ?? "").utf8)
-    let cuttable = !ignoreMerges && continuingPrefix.isEmpty && endSuffix.isEmpty
+    // Without an unknown token characters vanish, and what is left on both sides of a cut could have merged.
+    let cuttable = !ignoreMerges && continuingPrefix.isEmpty && endSuffix.isEmpty && unknownToken != nil
     return BPEModel(
       tokens: tokens, vocabulary: vocabulary, merges: MergeTable(merges), unknownToken: unknownToken,
       unknownID: unknownToken.flatMap { vocabulary[$0] }, fuseUnknown: try bool("fuse_unk", default: false),

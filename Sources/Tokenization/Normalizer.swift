@@ -1,5 +1,3 @@
-internal import CUTF8Proc
-
 /// Steps that rewrite text before it is split (`normalizer` in tokenizer.json), on UTF-8.
 indirect enum Normalizer: Sendable {
   case sequence([Normalizer])
@@ -21,7 +19,10 @@ indirect enum Normalizer: Sendable {
     case .lowercase: return Self.mapScalars(text) { $0.properties.lowercaseMapping }
     case .strip(let left, let right): return Self.strip(text, left: left, right: right)
     case .stripAccents:
-      return Self.mapScalars(text) { CharacterClasses.of($0.value).contains(.mark) ? "" : String($0) }
+      return Self.mapScalars(text) { scalar in
+        let classes = CharacterClasses.of(scalar.value)
+        return classes.contains(.mark) && !classes.contains(.afterUnicode9) ? "" : String(scalar)
+      }
     case .byteLevel: return ByteAlphabet.encode(text)
     }
   }
@@ -62,34 +63,4 @@ func spacesStart(in text: Bytes, before index: Int) -> Int {
     start = previous
   }
   return start
-}
-
-/// Unicode normalization forms, by utf8proc (Foundation's differ from the standard on Linux).
-enum UnicodeForm: String, Sendable {
-  case nfc = "NFC"
-  case nfd = "NFD"
-  case nfkc = "NFKC"
-  case nfkd = "NFKD"
-
-  func callAsFunction(_ text: [UInt8]) -> [UInt8] {
-    // Below U+0300 nothing composes and below U+00A0 nothing decomposes.
-    let unchanged: UInt8 = self == .nfc ? 0xCC : 0x80
-    if text.allSatisfy({ $0 < unchanged }) { return text }
-    var result: UnsafeMutablePointer<UInt8>?
-    let count = utf8proc_map(text, text.count, &result, options)
-    guard count >= 0, let result else { return text }
-    defer { free(result) }
-    return Array(UnsafeBufferPointer(start: result, count: count))
-  }
-
-  private var options: utf8proc_option_t {
-    let flags =
-      switch self {
-      case .nfc: UTF8PROC_COMPOSE.rawValue
-      case .nfd: UTF8PROC_DECOMPOSE.rawValue
-      case .nfkc: UTF8PROC_COMPOSE.rawValue | UTF8PROC_COMPAT.rawValue
-      case .nfkd: UTF8PROC_DECOMPOSE.rawValue | UTF8PROC_COMPAT.rawValue
-      }
-    return utf8proc_option_t(flags | UTF8PROC_STABLE.rawValue)
-  }
 }

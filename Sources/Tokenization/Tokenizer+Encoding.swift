@@ -36,6 +36,7 @@ extension Tokenizer {
 
   /// A stretch without any added token.
   private func encodeWords(_ text: [UInt8], startsText: Bool, _ encoding: inout Encoding) throws(TokenizerError) {
+    if text.isEmpty { return }
     var words = Words(bytes: text, words: [0..<text.count], startsText: startsText)
     for (index, step) in preTokenizers.enumerated() {
       step(&words, keepRawBytes: wordsAreRawBytes && index == preTokenizers.count - 1)
