@@ -33,14 +33,12 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
   .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: swift)
 }
 
-let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 
 let package = Package(
   name: "orpo-dist",
   products: [.executable(name: "orpo-dist", targets: ["orpo-dist"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
-    .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
     .package(url: "https://github.com/apple/swift-protobuf", from: "1.30.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
   ],
@@ -66,7 +64,7 @@ let package = Package(
     module("Packing"),
     module("ModelFiles", ["Tensors", "JSON"]),
     module("Collectives", ["CMPI"]),
-    module("Tokenization", ["JSON", "CUTF8Proc", collections]),
+    module("Tokenization", ["JSON", "CUTF8Proc"]),
     module("Kernels", ["Tensors", "COpenBLAS"]),
     module("Tensors"),
     module("JSON", ["CJansson"]),

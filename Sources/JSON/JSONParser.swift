@@ -23,7 +23,12 @@ extension JSONValue {
     // JSON_ALLOW_NUL: "\u0000" is legal in strings and occurs in vocabularies.
     let flags = Int(JSON_DECODE_ANY) | Int(JSON_ALLOW_NUL)
     let start = bytes.baseAddress.map { UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self) }
-    guard let start, let root = json_loadb(start, bytes.count, flags, &error) else {
+    var parsed = start.flatMap { json_loadb($0, bytes.count, flags, &error) }
+    if parsed == nil, let start, error.isTooBigInteger {
+      // Integers beyond 64 bits are legal (transformers writes 1e30 as one): then all numbers are read as doubles.
+      parsed = json_loadb(start, bytes.count, flags | Int(JSON_DECODE_INT_AS_REAL), &error)
+    }
+    guard let root = parsed else {
       if bytes.isEmpty { return .failure(JSONError(line: 1, column: 0, reason: "the text is empty")) }
       let reason = withUnsafeBytes(of: &error.text) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
       return .failure(JSONError(line: Int(error.line), column: Int(error.column), reason: reason))
@@ -55,5 +60,12 @@ extension JSONValue {
     case JSON_FALSE: return .bool(false)
     default: return .null
     }
+  }
+}
+
+extension json_error_t {
+  /// Jansson keeps the kind of error in the last byte of its text.
+  fileprivate var isTooBigInteger: Bool {
+    withUnsafeBytes(of: text) { $0.last == UInt8(json_error_numeric_overflow.rawValue) }
   }
 }

@@ -27,10 +27,9 @@ extension SIMD16<Float> {
   }
 
   @inline(__always) var largest: Float {
-    let eight = pointwiseMax(lowHalf, highHalf)
-    let four = pointwiseMax(eight.lowHalf, eight.highHalf)
-    let two = pointwiseMax(four.lowHalf, four.highHalf)
-    return Swift.max(two.x, two.y)
+    let eight = lowHalf.replacing(with: highHalf, where: highHalf .> lowHalf)
+    let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.highHalf .> eight.lowHalf)
+    return Swift.max(Swift.max(four.x, four.y), Swift.max(four.z, four.w))
   }
 }
 
@@ -38,7 +37,8 @@ extension SIMD16<Float> {
 ///
 /// x = n ln2 + r with |r| <= ln2 / 2, then a polynomial for e^r and n added to the exponent bits.
 @inline(__always) func exponential(_ x: Lanes) -> Lanes {
-  let clamped = pointwiseMax(pointwiseMin(x, Lanes(repeating: 88.3)), Lanes(repeating: -87.3))
+  var clamped = x.replacing(with: 88.3, where: x .> 88.3)
+  clamped.replace(with: -87.3, where: clamped .< -87.3)
   // Adding 1.5 x 2^23 rounds to an integer and leaves it in the low bits.
   let shifted = Lanes(repeating: 12_582_912).addingProduct(clamped, Lanes(repeating: 1.442_695_04))
   let n = shifted - Lanes(repeating: 12_582_912)
@@ -99,7 +99,9 @@ package enum Vectors {
     var largest = Lanes(repeating: -.infinity)
     var i = 0
     while i + 16 <= count {
-      largest = pointwiseMax(largest, x.lanes(i))
+      // `pointwiseMax` compiles to one comparison per lane; a mask and a blend are two instructions.
+      let lanes = x.lanes(i)
+      largest.replace(with: lanes, where: lanes .> largest)
       i += 16
     }
     var result = largest.largest

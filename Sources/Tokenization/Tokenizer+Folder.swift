@@ -76,34 +76,8 @@ extension Tokenizer {
   private static func json(_ path: String) throws -> JSONValue? {
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let bytes = try bytes(path)
-    // The files are transformers', which writes "no limit" as an integer of 31 digits (`model_max_length`).
-    do { return try JSONValue(parsing: withoutHugeIntegers(bytes)) } catch {
+    do { return try JSONValue(parsing: bytes) } catch {
       throw TokenizerError.unreadable(path: path, reason: "\(error)")
     }
-  }
-
-  /// Writes integers of 19 digits and more as fractional numbers, which the parser can hold.
-  private static func withoutHugeIntegers(_ bytes: [UInt8]) -> [UInt8] {
-    var result: [UInt8] = []
-    result.reserveCapacity(bytes.count + 16)
-    var inString = false
-    var escaped = false
-    var isInteger = false
-    var digits = 0
-    for byte in bytes {
-      if inString {
-        if !escaped, byte == UInt8(ascii: "\"") { inString = false }
-        escaped = !escaped && byte == UInt8(ascii: "\\")
-      } else if (0x30...0x39).contains(byte) {
-        if digits == 0 { isInteger = ![0x2E, 0x2B, 0x65, 0x45].contains(result.last ?? 0) }
-        digits += 1
-      } else {
-        if digits > 18, isInteger, ![0x2E, 0x65, 0x45].contains(byte) { result.append(contentsOf: ".0".utf8) }
-        digits = 0
-        inString = byte == UInt8(ascii: "\"")
-      }
-      result.append(byte)
-    }
-    return result
   }
 }

@@ -22,6 +22,13 @@ import Testing
     #expect { try JSONValue(parsing: text) } throws: { ($0 as? JSONError)?.line == line }
   }
 
+  @Test func integersBeyond64BitsAreReadAsDoubles() throws {
+    let value = try JSONValue(parsing: "{\"model_max_length\": 1000000000000000019884624838656, \"small\": 3}")
+    #expect(value["model_max_length"]?.double == 1e30)
+    #expect(value["model_max_length"]?.integer == nil)
+    #expect(value["small"]?.integer == 3)
+  }
+
   @Test func bytesThatAreNotUTF8AreRefused() {
     #expect(throws: JSONError.self) { try JSONValue(parsing: [0x22, 0xFF, 0x22]) }
   }
