@@ -56,6 +56,7 @@ extension TrainingConfiguration {
     ConfigurationKey("seed", \.seed),
     ConfigurationKey("logging_steps", \.loggingSteps),
     ConfigurationKey("eval_steps", \.evalSteps),
+    ConfigurationKey("eval_on_start", \.evalOnStart),
     ConfigurationKey("save_steps", \.saveSteps),
     ConfigurationKey("save_total_limit", \.saveTotalLimit),
     ConfigurationKey("report_to", \.reportTo),

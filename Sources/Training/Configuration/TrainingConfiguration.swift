@@ -87,8 +87,10 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var seed = 42
   /// Optimizer steps between logs.
   package var loggingSteps = StepInterval.steps(10)
-  /// Optimizer steps between evaluations; null evaluates only before and after training.
+  /// Optimizer steps between evaluations; null evaluates after training only.
   package var evalSteps: StepInterval?
+  /// Evaluate before the first step as well.
+  package var evalOnStart = false
   /// Optimizer steps between checkpoints; null saves none before the end.
   package var saveSteps: StepInterval? = .steps(500)
   /// Newest checkpoints kept; null keeps all.

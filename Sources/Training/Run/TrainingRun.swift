@@ -95,7 +95,7 @@ package final class TrainingRun {
   package func run(from start: Start) throws {
     let first = try begin(start)
     try reportStart()
-    if first == 0 { try evaluate(step: 0) }
+    if first == 0, configuration.evalOnStart { try evaluate(step: 0) }
     for index in first..<max(totalSteps, first) { try train(index) }
     try finish()
   }
