@@ -67,6 +67,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "seed", written: "7", resolved: "7"),
     KeyCase(key: "logging_steps", written: "1", resolved: "1"),
     KeyCase(key: "eval_steps", written: "50", resolved: "50"),
+    KeyCase(key: "eval_on_start", written: "true", resolved: "true"),
     KeyCase(key: "save_steps", written: "null", resolved: "null"),
     KeyCase(key: "save_total_limit", written: "2", resolved: "2"),
     KeyCase(key: "report_to", written: "[tensorboard]", resolved: "tensorboard"),

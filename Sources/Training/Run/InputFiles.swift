@@ -1,0 +1,48 @@
+package import Collectives
+import Foundation
+
+/// Ranks that see different files under one name. Thrown on all ranks.
+package struct InputFileDifference: RaisedOnEveryRank, CustomStringConvertible, Equatable {
+  package var description: String
+}
+
+extension Communicator {
+  /// Checks that all ranks which see these files see the same ones. Rank 0 reads them for all, so other hosts need not have them; but a
+  /// host with other data under the same name is a mistake worth stopping for.
+  ///
+  /// Large files are compared by size, first and last megabyte.
+  /// - Throws: `InputFileDifference` on all ranks. `MPIError`.
+  package func requireSameFiles(_ paths: [String]) throws {
+    guard worldSize > 1, !paths.isEmpty else { return }
+    let own = paths.map { InputFiles.summary(of: $0) ?? "" }.joined(separator: "\n")
+    let all = try allGather(own).map { $0.split(separator: "\n", omittingEmptySubsequences: false) }
+    guard all.contains(where: { $0 != all[0] }) else { return }
+    let hosts = try allGather(hostName)
+    for (index, path) in paths.enumerated() {
+      let seen = all.indices.filter { !all[$0][index].isEmpty }
+      guard let reference = seen.first, let other = seen.first(where: { all[$0][index] != all[reference][index] }) else {
+        continue
+      }
+      throw InputFileDifference(
+        description:
+          "the ranks do not have the same data: \(path) is \(all[other][index]) for rank \(other) on \(hosts[other]), \(all[reference][index]) for rank \(reference) on \(hosts[reference])"
+      )
+    }
+  }
+}
+
+enum InputFiles {
+  private static let sample = 1 << 20
+
+  /// Size and checksum; nil for what cannot be read.
+  static func summary(of path: String) -> String? {
+    guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else { return nil }
+    defer { try? handle.close() }
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for start in Set([0, size > UInt64(sample) ? size - UInt64(sample) : 0]).sorted() {
+      guard (try? handle.seek(toOffset: start)) != nil, let bytes = try? handle.read(upToCount: sample) else { return nil }
+      for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    }
+    return "\(size) bytes with checksum \(String(hash, radix: 16))"
+  }
+}
