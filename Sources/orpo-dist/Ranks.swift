@@ -25,6 +25,7 @@ enum Ranks {
       let renderer = try communicator.together { try chat.get() }
       try communicator.requireSame("version of orpo-dist", Version.text)
       try communicator.requireSame("configuration", settings.comparisonText)
+      try communicator.requireSameFiles(settings.dataFiles)
       let job = try Job(communicator, threads: settings.threadsPerRank)
       defer { job.stop() }
       try body(settings, job, renderer)
