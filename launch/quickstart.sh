@@ -33,9 +33,8 @@ if [[ -n $data && ! -r $data ]]; then die "DATA=$DATA: no such file, or it canno
 if [[ -n ${RANKS:-} && ! $RANKS =~ ^[1-9][0-9]*$ ]]; then die "RANKS=$RANKS: expected a whole number above 0"; fi
 
 started=$SECONDS
-scratch=$(mktemp -d)
 download=""
-trap 'rm -rf -- "$scratch" ${download:+"$download"}' EXIT
+trap '[[ -z $download ]] || rm -rf -- "$download"' EXIT
 
 launch/setup.sh
 
@@ -104,42 +103,33 @@ config=configs/quickstart.yaml
 
 # MARK: before, training, after
 
-# evaluate MODEL FILE: the held-out metrics as one JSON object.
-evaluate() {
-  run "${MPIRUN[@]}" "$orpo" eval --config "$config" "${settings[@]}" "model_name_or_path=$1" | tee "$scratch/eval"
-  tail -n 1 "$scratch/eval" >"$2"
-}
-
-# reply MODEL FILE: what the model says to the prompt; always its likeliest words.
+# reply MODEL TITLE: what the model says to the prompt; always its likeliest words.
 reply() {
   if [[ -z $prompt ]]; then return; fi
-  printf '%s\n\n' "> $prompt"
-  "$orpo" generate --model "$1" --prompt "$prompt" --temperature 0 --max-new-tokens 120 | tee "$2"
-  echo
+  say "$2"
+  printf '> %s\n\n' "$prompt"
+  "$orpo" generate --model "$1" --prompt "$prompt" --max-new-tokens 120
 }
 
-say "Before training: held-out pairs"
-evaluate "$model" "$scratch/before.json"
-if [[ -n $prompt ]]; then say "Before training: a reply"; fi
-reply "$model" "$scratch/before.txt"
+reply "$model" "Before training: a reply"
 
+# Held-out pairs are evaluated before the first step and after the last.
 say "Training on $ranks rank(s)"
 run "${MPIRUN[@]}" "$orpo" train --config "$config" "${settings[@]}"
 
-say "After training: held-out pairs"
-evaluate "$output" "$scratch/after.json"
-if [[ -n $prompt ]]; then say "After training: a reply"; fi
-reply "$output" "$scratch/after.txt"
+reply "$output" "After training: a reply"
 
 # MARK: what came out
 
-say "What training changed, on pairs it never saw"
-python3 - "$scratch/before.json" "$scratch/after.json" <<'PYTHON'
+say "What training changed, on held-out pairs"
+python3 - "$output/metrics.jsonl" <<'PYTHON'
 import json, sys
-before, after = (json.load(open(path)) for path in sys.argv[1:])
+with open(sys.argv[1]) as lines:
+    evaluations = [entry for entry in map(json.loads, lines) if "eval_loss" in entry]
+before, after = evaluations[0], evaluations[-1]
 meanings = {
-    "eval_rewards/accuracies": "pairs whose chosen reply is the likelier one",
-    "eval_log_odds_chosen": "log odds of chosen against rejected",
+    "eval_rewards/accuracies": "share of pairs whose chosen reply is the likelier one",
+    "eval_log_odds_chosen": "log odds of the chosen against the rejected reply",
     "eval_loss": "ORPO loss",
 }
 print(f"{'':26}{'before':>9}{'after':>9}")
