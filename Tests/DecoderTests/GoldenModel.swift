@@ -11,7 +11,7 @@ import Tensors
 struct GoldenModel {
   let name: String
   let configuration: DecoderConfiguration
-  let weights: SafetensorsFile
+  let weights: SafetensorsFolder
   let golden: SafetensorsFile
   let pairs: [TokenizedPair]
   let objective: ORPOObjective
@@ -23,13 +23,18 @@ struct GoldenModel {
   ]
 
   init(_ name: String) throws {
+    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    try self.init(name: name, folder: tests.appendingPathComponent("Golden/\(name)"))
+  }
+
+  /// - Parameter folder: a Hugging Face folder with pairs.json and golden.safetensors beside the model.
+  init(name: String, folder: URL) throws {
     self.name = name
-    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Golden/\(name)")
     func json(_ file: String) throws -> JSONValue {
       try JSONValue(parsing: [UInt8](Data(contentsOf: folder.appendingPathComponent(file))))
     }
     configuration = try DecoderConfiguration(huggingFace: json("config.json"))
-    weights = try SafetensorsFile(path: folder.appendingPathComponent("model.safetensors").path)
+    weights = try SafetensorsFolder(directory: folder.path)
     golden = try SafetensorsFile(path: folder.appendingPathComponent("golden.safetensors").path)
     let description = try json("pairs.json")
     func ids(_ value: JSONValue?) -> [Int32] { value?.array?.compactMap { $0.integer.map(Int32.init) } ?? [] }
