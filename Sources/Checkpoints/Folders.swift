@@ -1,10 +1,10 @@
 import Glibc
-import ModelFiles
+package import ModelFiles
 
 /// What checkpoints need of folders; links are never followed.
-enum Folders {
+package enum Folders {
   /// Makes the folder and those above it, where they are missing.
-  static func create(_ path: String) throws(FileError) {
+  package static func create(_ path: String) throws(FileError) {
     if mkdir(path, 0o777) == 0 { return }
     let code = errno
     if code == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
@@ -24,7 +24,7 @@ enum Folders {
     return String(repeating: "0", count: 16 - digits.count) + digits
   }
 
-  static func exists(_ path: String) -> Bool {
+  package static func exists(_ path: String) -> Bool {
     var status = stat()
     return lstat(path, &status) == 0
   }

@@ -1,4 +1,4 @@
-package import JSON
+import JSON
 
 /// What a decoder computes, under Hugging Face's field names. Families differ by these values only, never by code of their own.
 package struct DecoderConfiguration: Sendable, Equatable {

@@ -1,4 +1,4 @@
-package import Tensors
+import Tensors
 
 /// Where the decoder's tensors lie in the parameter arena.
 ///

@@ -1,5 +1,5 @@
 import Foundation
-package import JSON
+import JSON
 
 /// Rotary position embedding and its ways to reach further (HF `modeling_rope_utils.py`).
 package struct RotaryConfiguration: Sendable, Equatable {

@@ -53,9 +53,11 @@ package struct PreferenceDataset: Sendable {
 }
 
 extension PreferenceDataset {
-  /// A number that differs when any token, prompt length or the order of pairs differs: ranks compare it to see that they read the same
-  /// data, and a resumed run that its data is unchanged. FNV-1a over 32-bit words, lengths included.
-  package var fingerprint: UInt64 {
+  package var fingerprint: UInt64 { Self.fingerprint(of: pairs) }
+
+  /// A number that differs when any token, prompt length or the order of pairs differs: a resumed run sees by it that its data is unchanged.
+  /// FNV-1a over 32-bit words, lengths included.
+  package static func fingerprint(of pairs: [TokenizedPair]) -> UInt64 {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     func mix(_ value: UInt32) { hash = (hash ^ UInt64(value)) &* 0x100_0000_01B3 }
     for pair in pairs {

@@ -3,7 +3,8 @@ import Training
 
 struct Check: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Check this cluster: hosts, binding, speed, and a short real training that all ranks must agree on (default).")
+    abstract:
+      "Check this cluster: hosts, binding, speed, and a short real training that all ranks must agree on (default).")
 
   mutating func run() throws {
     try Ranks.collectively { communicator in try SelfCheck.run(communicator) { print($0) } }

@@ -8,7 +8,9 @@ struct Data: ParsableCommand {
 
   @OptionGroup var options: ConfigurationOptions
 
-  @Option(name: .long, help: ArgumentHelp("Print the first N pairs as JSON lines of token ids, in file order.", valueName: "n"))
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Print the first N pairs as JSON lines of token ids, in file order.", valueName: "n"))
   var dump: Int?
 
   func validate() throws {
@@ -17,7 +19,7 @@ struct Data: ParsableCommand {
 
   mutating func run() throws {
     let (options, dump) = (options, dump)
-    try Ranks.run({ try options.read(for: .data) }) { configuration, job, chat in
+    try Ranks.run("data", { try options.read(for: .data) }) { configuration, job, chat in
       try DataRun.run(configuration, dump: dump, job: job, chat: chat) { print($0) }
     }
   }

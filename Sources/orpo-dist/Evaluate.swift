@@ -11,7 +11,7 @@ struct Evaluate: ParsableCommand {
 
   mutating func run() throws {
     let options = options
-    try Ranks.run({ try options.read(for: .eval) }) { configuration, job, chat in
+    try Ranks.run("eval", { try options.read(for: .eval) }) { configuration, job, chat in
       let entry = try EvaluationRun.run(configuration, job: job, chat: chat)
       if job.isRoot { print(entry) }
     }

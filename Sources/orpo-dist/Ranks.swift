@@ -6,26 +6,28 @@ import Training
 /// Runs a command on all ranks and turns whatever happens into one clear message and an exit code.
 enum Ranks {
   /// - Parameters:
+  ///   - command: what all ranks must have been started for, options included.
   ///   - configuration: read before MPI starts; a failure is reported after, so that all ranks end together.
   ///   - body: gets the configuration, the job and, on rank 0 when rows need it, the chat helper.
   static func run(
-    _ configuration: () throws -> TrainingConfiguration,
+    _ command: String, _ configuration: () throws -> TrainingConfiguration,
     _ body: (TrainingConfiguration, Job, ChatRenderer?) throws -> Void
   ) throws {
     let configured = Result { try configuration() }
     // Processes must be started before MPI is; only rank 0 renders templates.
     let chat = Result { () throws -> ChatRenderer? in
-      guard Launch.isRankZero, let files = try? configured.get().dataFiles, ChatTemplates.areNeeded(for: files) else {
-        return nil
-      }
+      guard Launch.isRankZero, let settings = try? configured.get(),
+        ChatTemplates.areNeeded(for: settings.trainFile + settings.evalFile)
+      else { return nil }
       return try ChatRenderer.start()
     }
     try collectively { communicator in
       let settings = try communicator.together { try configured.get() }
-      let renderer = try communicator.together { try chat.get() }
       try communicator.requireSame("version of orpo-dist", Version.text)
+      try communicator.requireSame("command", command)
       try communicator.requireSame("configuration", settings.comparisonText)
-      try communicator.requireSameFiles(settings.dataFiles)
+      try communicator.requireSameFiles(settings.trainFile + settings.evalFile)
+      let renderer = try communicator.together { try chat.get() }
       let job = try Job(communicator, threads: settings.threadsPerRank)
       defer { job.stop() }
       try body(settings, job, renderer)
@@ -56,14 +58,17 @@ enum Ranks {
 enum Launch {
   /// Whether this will be rank 0; true without a launcher.
   static var isRankZero: Bool {
-    let environment = ProcessInfo.processInfo.environment
-    for name in ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"] {
-      if let rank = environment[name] { return rank == "0" }
-    }
-    return true
+    number(["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"]).map { $0 == 0 } ?? true
   }
-}
 
-extension TrainingConfiguration {
-  fileprivate var dataFiles: [String] { trainFile + evalFile }
+  /// Whether other processes were started with this one.
+  static var hasSeveralRanks: Bool { (number(["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"]) ?? 1) > 1 }
+
+  private static func number(_ names: [String]) -> Int? {
+    let environment = ProcessInfo.processInfo.environment
+    for name in names {
+      if let value = environment[name].flatMap({ Int($0) }) { return value }
+    }
+    return nil
+  }
 }

@@ -8,19 +8,20 @@ struct Train: ParsableCommand {
 
   @OptionGroup var options: ConfigurationOptions
 
-  @Flag(name: .long, help: "Go on from the newest complete checkpoint in output_dir (or from the one named after it).")
+  @Flag(
+    name: .long,
+    help: "Go on from the newest complete checkpoint in output_dir, or from the folder named right after it.")
   var resume = false
 
+  /// What `--resume DIR` is spelled out to.
+  @Option(name: .long, help: .hidden)
+  var resumeFrom: String?
+
   mutating func run() throws {
-    var overrides = options.overrides
-    var start = resume ? TrainingRun.Start.newestCheckpoint : .new
-    // `--resume DIR`: a settings argument always has a "=", a folder is what has none.
-    if resume, let index = overrides.firstIndex(where: { !$0.contains("=") }) {
-      start = .checkpoint(overrides.remove(at: index))
-    }
-    let file = options.config
-    try Ranks.run({ try TrainingConfiguration(file: file, overrides: overrides, for: .train) }) { configuration, job, chat in
-      try TrainingRun(configuration, job: job, chat: chat).run(from: start)
+    let options = options
+    let start: TrainingRun.Start = resumeFrom.map { .checkpoint($0) } ?? (resume ? .newestCheckpoint : .new)
+    try Ranks.run("train \(start)", { try options.read(for: .train) }) { configuration, job, chat in
+      try TrainingRun(configuration, from: start, job: job, chat: chat).run()
     }
   }
 }

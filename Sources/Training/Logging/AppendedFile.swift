@@ -1,4 +1,5 @@
 import Foundation
+package import ModelFiles
 
 /// A file that grows by whole records: each is handed to the system at once, and a record that does not fit is taken back, so that the file never
 /// ends in half of one.
@@ -11,7 +12,7 @@ package final class AppendedFile {
   package init(path: String) throws(FileError) {
     self.path = path
     descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw FileError("opened", path) }
+    guard descriptor >= 0 else { throw FileError("open", path, code: errno) }
     var status = stat()
     length = fstat(descriptor, &status) == 0 ? status.st_size : 0
   }
@@ -24,7 +25,7 @@ package final class AppendedFile {
       let count = bytes[written...].withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
       if count < 0, errno == EINTR { continue }
       guard count > 0 else {
-        let error = FileError("written", path)
+        let error = FileError("write", path, code: errno)
         // What is left when this fails too is half a record, which readers skip.
         _ = ftruncate(descriptor, length)
         throw error
@@ -35,21 +36,23 @@ package final class AppendedFile {
   }
 
   package func synchronize() throws(FileError) {
-    guard fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS else { throw FileError("written", path) }
+    guard fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS else {
+      throw FileError("write", path, code: errno)
+    }
   }
-}
 
-/// A file operation that the system refused.
-package struct FileError: Error, CustomStringConvertible {
-  package var description: String
-
-  /// Takes the reason from `errno`.
-  init(_ operation: String, _ path: String) {
-    description = "\(path) cannot be \(operation): \(String(cString: strerror(errno)))"
+  /// Gives the file at `path` these contents; the old one stays until the new one is complete.
+  package static func replace(_ path: String, with contents: [UInt8]) throws(FileError) {
+    let temporary = "\(path).\(getpid()).tmp"
+    unlink(temporary)
+    do throws(FileError) {
+      let file = try AppendedFile(path: temporary)
+      try file.append(contents)
+      try file.synchronize()
+      guard rename(temporary, path) == 0 else { throw FileError("replace", path, code: errno) }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
   }
-}
-
-/// Creates a directory and those above it.
-func createDirectory(_ path: String) throws {
-  try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
 }

@@ -1,3 +1,4 @@
+import Checkpoints
 import Foundation
 internal import SwiftProtobuf
 
@@ -9,7 +10,7 @@ final class EventFile {
   init(directory: String, time: Date = Date()) throws {
     let host = ProcessInfo.processInfo.hostName
     let name = "events.out.tfevents.\(Int(time.timeIntervalSince1970)).\(host).\(getpid()).0"
-    try createDirectory(directory)
+    try Folders.create(directory)
     file = try AppendedFile(path: directory + "/" + name)
     try append(step: 0, time: time) { $0.fileVersion = "brain.Event:2" }
   }

@@ -1,3 +1,4 @@
+import Checkpoints
 import Foundation
 internal import JSON
 
@@ -11,8 +12,8 @@ package final class MetricsFile: MetricSink {
     let kept = step.flatMap { step in
       FileManager.default.contents(atPath: path).map { Self.lines(of: $0, upTo: step) }
     }
-    try createDirectory((path as NSString).deletingLastPathComponent)
-    try Self.replace(path, with: kept ?? [])
+    try Folders.create((path as NSString).deletingLastPathComponent)
+    try AppendedFile.replace(path, with: kept ?? [])
     file = try AppendedFile(path: path)
   }
 
@@ -30,20 +31,5 @@ package final class MetricsFile: MetricSink {
       kept += line + [UInt8(ascii: "\n")]
     }
     return kept
-  }
-
-  /// The old file stays until the new one is complete.
-  private static func replace(_ path: String, with contents: [UInt8]) throws {
-    let temporary = "\(path).\(getpid()).tmp"
-    unlink(temporary)
-    do {
-      let file = try AppendedFile(path: temporary)
-      try file.append(contents)
-      try file.synchronize()
-      guard rename(temporary, path) == 0 else { throw FileError("replaced", path) }
-    } catch {
-      unlink(temporary)
-      throw error
-    }
   }
 }

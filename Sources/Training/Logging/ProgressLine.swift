@@ -42,7 +42,9 @@ package struct ProgressLine: Sendable, Equatable {
 
   /// Four significant digits, thousands and above whole.
   package static func number(_ value: Double) -> String {
-    String(format: abs(value) >= 1000 ? "%.0f" : "%.4g", value)
+    // Its sign says nothing.
+    if value.isNaN { return "nan" }
+    return String(format: abs(value) >= 1000 ? "%.0f" : "%.4g", value)
   }
 
   /// `59:59`, `1:00:00`, `2d 03:04:05`.

@@ -17,7 +17,7 @@ package enum DataRun {
       // Every row is shown where it stands in its file, held out or not.
       unsplit.evalSplit = 0
       let data = try RunData.load(
-        unsplit, tokenizer: source.tokenizer, chat: chat.flatMap { ChatTemplates.rendering($0, source.tokenizer) },
+        unsplit, tokenizer: source.tokenizer, chat: chat.flatMap { $0.rendering(for: source.tokenizer) },
         threads: job.pool.threadCount, needsTraining: !configuration.trainFile.isEmpty)
       chat?.stop()
       let reports = [data.trainingReport, data.evaluationReport].compactMap { $0?.text() }

@@ -1,10 +1,10 @@
 import Collectives
-package import Decoder
+import Decoder
 import Foundation
 import JSON
 import ORPO
 import Packing
-package import Preferences
+import Preferences
 import Tensors
 package import Tokenization
 
@@ -29,9 +29,13 @@ package enum EvaluationRun {
       data.evaluation, plan: plan, decoder: decoder, objective: configuration.objective,
       rowsPerMicroBatch: configuration.rowsPerMicroBatch, communicator: job.communicator)
     let seconds = ProcessInfo.processInfo.systemUptime - began
+    if !metrics.loss.isFinite {
+      job.note("warning: the loss of \(configuration.modelNameOrPath) on these pairs is not finite")
+    }
     let values =
       metrics.named(prefix: "eval_") + [
-        ("eval_runtime", seconds), ("eval_pairs_per_second", metrics.pairCount / seconds), ("eval_pairs", metrics.pairCount),
+        ("eval_runtime", seconds), ("eval_pairs_per_second", metrics.pairCount / seconds),
+        ("eval_pairs", metrics.pairCount),
       ]
     return JSONValue.object(JSONObject(values.map { ($0.0, .double($0.1)) })).serialized()
   }

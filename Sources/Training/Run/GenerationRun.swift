@@ -1,8 +1,8 @@
-package import Decoder
+import Decoder
 import Foundation
 import JSON
 import Kernels
-package import Tokenization
+import Tokenization
 
 /// `orpo-dist generate`: one reply, streamed to standard output as it comes. Runs without MPI.
 package enum GenerationRun {
@@ -17,7 +17,8 @@ package enum GenerationRun {
     package var threads: Int?
 
     package init(
-      model: String, prompt: String, maxNewTokens: Int, temperature: Float, topP: Float, seed: UInt64, raw: Bool, threads: Int?
+      model: String, prompt: String, maxNewTokens: Int, temperature: Float, topP: Float, seed: UInt64, raw: Bool,
+      threads: Int?
     ) {
       self.model = model
       self.prompt = prompt
@@ -31,9 +32,14 @@ package enum GenerationRun {
   }
 
   package static func run(_ settings: Settings) throws {
+    guard !settings.prompt.isEmpty else {
+      throw ModelSourceError("the prompt is empty; --prompt takes the text to reply to")
+    }
     let source = try ModelSource(path: settings.model)
     let prompt = try promptTokens(settings, source.tokenizer)
-    guard !prompt.isEmpty else { throw ModelSourceError("the prompt is empty; --prompt takes the text to reply to") }
+    guard !prompt.isEmpty else {
+      throw ModelSourceError("the prompt makes no token; --prompt takes the text to reply to")
+    }
     let pool = ThreadPool(threads: settings.threads ?? max(1, ProcessInfo.processInfo.activeProcessorCount))
     defer { pool.stop() }
     let decoder = try Decoder(source.configuration, pool: pool)
@@ -55,7 +61,8 @@ package enum GenerationRun {
     return try tokenizer.encode(text)
   }
 
-  private static func stream(_ prompt: [Int32], _ settings: Settings, _ decoder: Decoder, _ source: ModelSource) throws {
+  private static func stream(_ prompt: [Int32], _ settings: Settings, _ decoder: Decoder, _ source: ModelSource) throws
+  {
     let room = decoder.configuration.maxPositionEmbeddings - prompt.count
     guard room > 0 else {
       throw ModelSourceError(

@@ -1,8 +1,8 @@
 package import Collectives
 package import Decoder
-package import JSON
+import JSON
 package import Kernels
-package import Packing
+import Packing
 package import Preferences
 import Tensors
 package import Tokenization
@@ -35,7 +35,9 @@ package final class Job {
     let report = communicator.hostReport
     let isCrowded = pool.threadCount > report.coresVisible
     let lines = try communicator.allGather(
-      isCrowded ? "rank \(communicator.rank) on \(report.host): \(pool.threadCount) threads, bound to core \(report.binding)" : "")
+      isCrowded
+        ? "rank \(communicator.rank) on \(report.host): \(pool.threadCount) threads, bound to core \(report.binding)"
+        : "")
     for line in lines where !line.isEmpty {
       note("warning: \(line); set threads_per_rank, or bind with mpirun --map-by ppr:N:node:PE=\(pool.threadCount)")
     }
@@ -69,7 +71,7 @@ package final class Job {
       guard let source else { return [] }
       let data = try RunData.load(
         configuration, tokenizer: source.tokenizer,
-        chat: chat.flatMap { ChatTemplates.rendering($0, source.tokenizer) }, threads: pool.threadCount,
+        chat: chat.flatMap { $0.rendering(for: source.tokenizer) }, threads: pool.threadCount,
         needsTraining: needsTraining)
       loaded = data
       return data.bytes

@@ -1,39 +1,78 @@
+package import JSON
 import ORPO
 
-/// Steps since the last log, averaged under the names of the log.
-struct MetricWindow {
+/// Steps since the last log, averaged under the names of the log. Skipped steps take time and nothing else.
+package struct MetricWindow: Equatable {
   private var metrics = ORPOMetrics()
   private var steps = 0
+  private var skipped = 0
   private var seconds = 0.0
   private var tokens = 0
   private var floatingPointOperations = 0.0
   private var imbalance = 0.0
-  private var lastNorm = 0.0
+  private var lastNorm = Double.nan
   private var lastLearningRate = 0.0
 
-  var isEmpty: Bool { steps == 0 }
+  package init() {}
 
-  mutating func add(_ outcome: ORPOStep.Outcome, learningRate: Double, seconds: Double, operations: Double) {
-    metrics += outcome.metrics
+  package var isEmpty: Bool { steps == 0 }
+
+  package mutating func add(_ outcome: ORPOStep.Outcome, learningRate: Double, seconds: Double, operations: Double) {
     steps += 1
+    if outcome.isSkipped {
+      skipped += 1
+    } else {
+      metrics += outcome.metrics
+      lastNorm = outcome.gradientNorm
+    }
     self.seconds += seconds
     tokens += outcome.tokens
     floatingPointOperations += operations
     imbalance += outcome.imbalance
-    lastNorm = outcome.gradientNorm
     lastLearningRate = learningRate
   }
 
   /// - Parameter peakGFLOPs: what all ranks' matrix products reach together; the denominator of `mfu`.
-  func entry(step: Int, epoch: Double, peakGFLOPs: Double, peakMemoryGB: Double, skippedPairs: Int, skippedSteps: Int) -> LogEntry {
-    let named = metrics.named(steps: steps)
+  /// - Returns: metrics that are NaN when every step was skipped.
+  package func entry(
+    step: Int, epoch: Double, peakGFLOPs: Double, peakMemoryGB: Double, skippedPairs: Int, skippedSteps: Int
+  ) -> LogEntry {
+    var named = metrics.named(steps: steps - skipped)
+    if steps == skipped { named = named.map { ($0.name, .nan) } }
     var values = [named[0], ("grad_norm", lastNorm), ("learning_rate", lastLearningRate)] + named.dropFirst()
     values += [
       ("tokens_per_second", Double(tokens) / seconds), ("pairs_per_second", metrics.pairCount / seconds),
       ("step_time", seconds / Double(steps)), ("mfu", floatingPointOperations / seconds / (peakGFLOPs * 1e9)),
-      ("imbalance", imbalance / Double(steps)), ("peak_memory_gb", peakMemoryGB), ("skipped_pairs", Double(skippedPairs)),
+      ("imbalance", imbalance / Double(steps)), ("peak_memory_gb", peakMemoryGB),
+      ("skipped_pairs", Double(skippedPairs)),
       ("skipped_steps", Double(skippedSteps)),
     ]
     return LogEntry(step: step, epoch: epoch, metrics: values.map { LogEntry.Metric($0.0, $0.1) })
+  }
+}
+
+// MARK: - Checkpoints between two logs
+
+extension MetricWindow {
+  /// The sums as they stand, so that a log that spans a resume says what it would have said.
+  package var json: JSONValue {
+    [
+      "metrics": .array(metrics.values.map { .double($0) }), "steps": .integer(steps), "skipped": .integer(skipped),
+      "seconds": .double(seconds), "tokens": .integer(tokens), "operations": .double(floatingPointOperations),
+      "imbalance": .double(imbalance), "last_norm": .double(lastNorm), "last_learning_rate": .double(lastLearningRate),
+    ]
+  }
+
+  /// nil unless `json` wrote it.
+  package init?(_ json: JSONValue) {
+    guard let values = json["metrics"]?.array?.compactMap(\.double), values.count == ORPOMetrics.valueCount,
+      let steps = json["steps"]?.integer, let skipped = json["skipped"]?.integer, let tokens = json["tokens"]?.integer,
+      let seconds = json["seconds"]?.double, let operations = json["operations"]?.double,
+      let imbalance = json["imbalance"]?.double, let rate = json["last_learning_rate"]?.double
+    else { return nil }
+    metrics = ORPOMetrics(values: values)
+    (self.steps, self.skipped, self.tokens, self.seconds) = (steps, skipped, tokens, seconds)
+    (floatingPointOperations, self.imbalance, lastLearningRate) = (operations, imbalance, rate)
+    lastNorm = json["last_norm"]?.double ?? .nan
   }
 }

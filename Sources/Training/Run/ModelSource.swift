@@ -21,13 +21,16 @@ package struct ModelSource {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw ModelSourceError(
-        "\(path): no such file or folder; model_name_or_path takes a Hugging Face folder or a GGUF file on this machine (models are not downloaded)")
+        "\(path): no such file or folder; a model is a Hugging Face folder or a GGUF file on this machine (models are not downloaded)"
+      )
     }
     if isFolder.boolValue {
       let bytes = try Self.read(path + "/config.json")
       var json: JSONValue
       do { json = try JSONValue(parsing: bytes) } catch { throw ModelSourceError("\(path)/config.json: \(error)") }
-      do { configuration = try DecoderConfiguration(huggingFace: json) } catch { throw ModelSourceError("\(path)/\(error)") }
+      do { configuration = try DecoderConfiguration(huggingFace: json) } catch {
+        throw ModelSourceError("\(path)/\(error)")
+      }
       tensors = try SafetensorsFolder(directory: path)
       tokenizer = try Tokenizer(directory: path)
       if var object = json.object {
@@ -51,7 +54,8 @@ package struct ModelSource {
     }
     if tokenizer.vocabularySize > configuration.vocabSize {
       throw ModelSourceError(
-        "\(path): the tokenizer has \(tokenizer.vocabularySize) tokens, the model's vocabulary \(configuration.vocabSize); they do not belong together")
+        "\(path): the tokenizer has \(tokenizer.vocabularySize) tokens, the model's vocabulary \(configuration.vocabSize); they do not belong together"
+      )
     }
   }
 
@@ -63,7 +67,8 @@ package struct ModelSource {
 
   private static func read(_ path: String) throws -> [UInt8] {
     do { return [UInt8](try Data(contentsOf: URL(fileURLWithPath: path))) } catch {
-      throw ModelSourceError("\(path): cannot be read; a Hugging Face folder holds config.json, *.safetensors and tokenizer.json")
+      throw ModelSourceError(
+        "\(path): cannot be read; a Hugging Face folder holds config.json, *.safetensors and tokenizer.json")
     }
   }
 }
@@ -79,7 +84,8 @@ extension GGUFVocabulary {
   init(_ file: GGUFFile) throws {
     func value(_ key: String) -> GGUFValue? { file["tokenizer.ggml.\(key)"] }
     guard let model = value("model")?.string, let tokens = value("tokens")?.strings else {
-      throw ModelSourceError("\(file.path): the metadata holds no tokenizer (tokenizer.ggml.model, tokenizer.ggml.tokens)")
+      throw ModelSourceError(
+        "\(file.path): the metadata holds no tokenizer (tokenizer.ggml.model, tokenizer.ggml.tokens)")
     }
     self.init(
       model: model, pre: value("pre")?.string, tokens: tokens, scores: value("scores")?.floats ?? [],

@@ -8,7 +8,8 @@ package enum PairTransport {
     words.reserveCapacity(1 + pairs.reduce(0) { $0 + 4 + $1.chosen.count + $1.rejected.count })
     for pair in pairs {
       words += [
-        Int32(pair.chosen.count), Int32(pair.rejected.count), Int32(pair.chosenPromptLength), Int32(pair.rejectedPromptLength),
+        Int32(pair.chosen.count), Int32(pair.rejected.count), Int32(pair.chosenPromptLength),
+        Int32(pair.rejectedPromptLength),
       ]
       words += pair.chosen
       words += pair.rejected
@@ -32,18 +33,5 @@ package enum PairTransport {
           rejectedPromptLength: rejectedPrompt)
       }
     }
-  }
-
-  /// A checksum of all token ids in order (FNV-1a, 64 bits, in hexadecimal).
-  package static func digest(_ pairs: [TokenizedPair]) -> String {
-    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-    func add(_ word: Int32) { hash = (hash ^ UInt64(UInt32(bitPattern: word))) &* 0x100_0000_01b3 }
-    for pair in pairs {
-      for sequence in [pair.chosen, pair.rejected] {
-        add(Int32(sequence.count))
-        for token in sequence { add(token) }
-      }
-    }
-    return String(hash, radix: 16)
   }
 }

@@ -11,11 +11,45 @@ package struct RunCheckpoint {
   package static let stateFile = "training_state.json"
   package static let trainerStateFile = "trainer_state.json"
 
+  /// Where a run stands; every rank knows it.
+  package struct Progress: Sendable, Equatable {
+    /// Steps done, and those of them that changed the parameters.
+    package var step = 0
+    package var optimizerSteps = 0
+    /// Steps skipped in all, and since the last one that was not.
+    package var skippedSteps = 0
+    package var skippedInARow = 0
+
+    init() {}
+
+    /// - Parameter stored: what `Identity.bytes` wrote.
+    init(_ stored: JSONValue, checkpoint: String) throws(ResumeError) {
+      func count(_ key: String) throws(ResumeError) -> Int {
+        guard let value = stored[key]?.integer, value >= 0 else {
+          throw ResumeError("\(checkpoint)/\(stateFile): \(key) must be a whole number")
+        }
+        return value
+      }
+      step = try count("step")
+      optimizerSteps = try count("optimizer_steps")
+      skippedSteps = try count("skipped_steps")
+      skippedInARow = try count("skipped_in_a_row")
+    }
+
+    var bytes: [UInt8] { [step, optimizerSteps, skippedSteps, skippedInARow].withUnsafeBytes { Array($0) } }
+
+    init(bytes: [UInt8]) {
+      let counts = bytes.withUnsafeBytes { bytes in
+        (0..<4).map { bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
+      }
+      (step, optimizerSteps, skippedSteps, skippedInARow) = (counts[0], counts[1], counts[2], counts[3])
+    }
+  }
+
   /// What must be the same for a run to continue as if it had never stopped.
   package struct Identity: Sendable, Equatable {
     package var globalBatch: Int
     package var pairs: Int
-    package var totalSteps: Int
     /// Checksum of all training token ids, in order.
     package var dataDigest: String
     package var seed: Int
@@ -23,26 +57,31 @@ package struct RunCheckpoint {
 
     private var members: [(key: String, value: JSONValue)] {
       [
-        ("global_batch", .integer(globalBatch)), ("pairs", .integer(pairs)), ("total_steps", .integer(totalSteps)),
+        ("global_batch", .integer(globalBatch)), ("pairs", .integer(pairs)),
         ("data_digest", .string(dataDigest)), ("seed", .integer(seed)), ("shuffle", .bool(shuffle)),
       ]
     }
 
-    /// Training state at `step`, as stored.
-    func bytes(step: Int, optimizerSteps: Int, skippedSteps: Int) -> [UInt8] {
+    /// The training state, as stored.
+    func bytes(_ progress: Progress, totalSteps: Int, window: MetricWindow) -> [UInt8] {
       let head: [(key: String, value: JSONValue)] = [
-        ("format", 1), ("step", .integer(step)), ("optimizer_steps", .integer(optimizerSteps)),
-        ("skipped_steps", .integer(skippedSteps)),
+        ("format", 1), ("step", .integer(progress.step)), ("total_steps", .integer(totalSteps)),
+        ("optimizer_steps", .integer(progress.optimizerSteps)),
+        ("skipped_steps", .integer(progress.skippedSteps)), ("skipped_in_a_row", .integer(progress.skippedInARow)),
       ]
-      return Array((JSONValue.object(JSONObject(head + members)).serialized(indent: 2) + "\n").utf8)
+      let object = JSONObject(head + members + [("log_window", window.json)])
+      return Array((JSONValue.object(object).serialized(indent: 2) + "\n").utf8)
     }
 
     /// - Parameter accumulation: `gradient_accumulation_steps` that would make the global batch right, when there is one.
-    func check(_ stored: JSONValue, checkpoint: String, accumulation: (Int) -> Int?) throws(ResumeError) {
+    func check(
+      _ stored: JSONValue, checkpoint: String, accumulation: (Int) -> Int?
+    ) throws(ResumeError) {
       for (key, value) in members {
         guard let found = stored[key] else { throw ResumeError("\(checkpoint)/\(stateFile): \(key) is missing") }
         guard found.serialized() != value.serialized() else { continue }
-        var message = "\(checkpoint) belongs to a run with \(key) \(found.serialized()), this one has \(value.serialized())"
+        var message =
+          "\(checkpoint) belongs to a run with \(key) \(found.serialized()), this one has \(value.serialized())"
         switch key {
         case "global_batch":
           if let wanted = found.integer.flatMap(accumulation) {
@@ -50,7 +89,6 @@ package struct RunCheckpoint {
           } else {
             message += "; choose ranks, per_device_train_batch_size and gradient_accumulation_steps with that product"
           }
-        case "total_steps": message += "; keep max_steps and num_train_epochs, the learning-rate schedule depends on them"
         default: message += "; continue it with the data and settings it began with, or choose another output_dir"
         }
         throw ResumeError(message)

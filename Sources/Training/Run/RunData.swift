@@ -17,12 +17,9 @@ package struct RunData: Sendable {
     _ configuration: TrainingConfiguration, tokenizer: Tokenizer, chat: ChatRendering?, threads: Int,
     needsTraining: Bool = true
   ) throws -> RunData {
-    let encoding = TextEncoding(bosTokenID: tokenizer.bosTokenID, eosTokenID: tokenizer.eosTokenID) {
-      try tokenizer.encode($0)
-    }
     func dataset(_ files: [String]) throws -> PreferenceDataset {
       try PreferenceDataset.load(
-        files: files, encoding: encoding, chat: chat, truncation: configuration.truncation,
+        files: files, encoding: TextEncoding(tokenizer), chat: chat, truncation: configuration.truncation,
         strict: configuration.strictData, threads: threads)
     }
     var data = RunData(training: [], evaluation: [])

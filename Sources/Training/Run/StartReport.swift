@@ -18,6 +18,12 @@ struct StartReport {
   var coreName: String
   var gigaflops: Double
 
+  private static func count(_ value: Int) -> String {
+    value < 1_000_000
+      ? "\(value)"
+      : String(format: value < 1_000_000_000 ? "%.1f M" : "%.2f G", Double(value) / (value < 1_000_000_000 ? 1e6 : 1e9))
+  }
+
   var text: String {
     let rows = training.reduce(0) { $0 + $1.rowCount }
     let unshared = training.reduce(0) { $0 + $1.chosen.count + $1.rejected.count }
@@ -26,7 +32,7 @@ struct StartReport {
     let arena = parameters * 4
     return """
       orpo-dist \(Version.text)
-      model    \(c.modelNameOrPath): \(decoder.family.rawValue), \(String(format: "%.1f", Double(parameters) / 1e6)) M parameters, \
+      model    \(c.modelNameOrPath): \(decoder.family.rawValue), \(Self.count(parameters)) parameters, \
       \(decoder.numHiddenLayers) layers, vocabulary \(decoder.vocabSize)
       data     \(training.count) training pairs, \(evaluationPairs) held out; \(rows) rows for \(unshared) tokens, prefixes shared
       ranks    \(worldSize) on \(hosts) host\(hosts == 1 ? "" : "s"), \(threads) thread\(threads == 1 ? "" : "s") each; \

@@ -1,13 +1,13 @@
-package import Checkpoints
-package import Collectives
+import Checkpoints
+import Collectives
 import DataParallel
-package import Decoder
+import Decoder
 import Foundation
 import JSON
 import Kernels
-package import ORPO
-package import Packing
-package import Preferences
+import ORPO
+import Packing
+import Preferences
 import Tensors
 package import Tokenization
 
@@ -24,7 +24,9 @@ package final class TrainingRun {
   private let configuration: TrainingConfiguration
   private let job: Job
   private let communicator: Communicator
-  private let source: ModelSource?
+  private let start: Start
+  /// config.json, the tokenizer's files and such, on rank 0: read once, so that a model folder that changes or goes away does no harm.
+  private let modelFiles: [(name: String, bytes: [UInt8])]
   private let step: ORPOStep
   private let evaluationPairs: [TokenizedPair]
   private let evaluationPlan: StepPlan?
@@ -40,19 +42,21 @@ package final class TrainingRun {
   private var log: MetricLog?
   private var state = TrainerState()
   private var window = MetricWindow()
-  private var skippedSteps = 0
-  private var skippedInARow = 0
+  private var progress = RunCheckpoint.Progress()
 
   /// A run whose steps are skipped this often in a row will not recover by itself.
   private static let skipLimit = 10
 
   /// Sets everything up: model, data, memory; all ranks together.
-  package init(_ configuration: TrainingConfiguration, job: Job, chat: ChatRenderer?) throws {
+  package init(_ configuration: TrainingConfiguration, from start: Start, job: Job, chat: ChatRenderer?) throws {
     self.configuration = configuration
+    self.start = start
     self.job = job
     communicator = job.communicator
+    store = CheckpointStore(outputDirectory: configuration.outputDir)
+    try OutputFolder.check(configuration, store, start, job)
     let (source, decoderConfiguration) = try job.openModel(configuration.modelNameOrPath)
-    self.source = source
+    modelFiles = try job.communicator.together { try source?.files() ?? [] }
     let data = try job.loadData(configuration, source: source, chat: chat)
     chat?.stop()
     if let report = data.trainingReport { job.note(report.text()) }
@@ -85,15 +89,17 @@ package final class TrainingRun {
     schedule = configuration.learningRateSchedule(totalSteps: totalSteps)
     identity = RunCheckpoint.Identity(
       globalBatch: configuration.globalBatch(worldSize: communicator.worldSize), pairs: data.training.count,
-      totalSteps: totalSteps, dataDigest: PairTransport.digest(data.training), seed: configuration.seed,
+      dataDigest: String(PreferenceDataset.fingerprint(of: data.training), radix: 16),
+      seed: configuration.seed,
       shuffle: configuration.shuffle)
-    store = CheckpointStore(outputDirectory: configuration.outputDir)
     gigaflops = MachineSpeed.matmulGFLOPs(job.pool)
   }
 
   /// Trains to the end and writes the model.
-  package func run(from start: Start) throws {
-    let first = try begin(start)
+  package func run() throws {
+    // An error message begins on a line of its own.
+    defer { console?.finish() }
+    let first = try begin()
     try reportStart()
     if first == 0, configuration.evalOnStart { try evaluate(step: 0) }
     for index in first..<max(totalSteps, first) { try train(index) }
@@ -108,42 +114,46 @@ package final class TrainingRun {
     let outcome = try step.run(index, learningRate: learningRate)
     let seconds = ProcessInfo.processInfo.systemUptime - began
     let plan = step.sampler.plan(step: index)
-    window.add(
-      outcome, learningRate: learningRate, seconds: seconds,
-      operations: plan.pairs.reduce(0) { $0 + operationsPerPair[$1] })
-    try noteSkip(outcome, index: index)
+    let operations = plan.pairs.reduce(0) { $0 + operationsPerPair[$1] }
+    window.add(outcome, learningRate: learningRate, seconds: seconds, operations: operations)
 
     let done = index + 1
     state.globalStep = done
+    state.totalFlos += operations
     state.epoch = step.sampler.epoch(afterSteps: done)
     state.numInputTokensSeen += outcome.tokens
     console?.progress(
       step: done, loss: outcome.metrics.loss, margin: outcome.metrics.margins / max(outcome.metrics.pairCount, 1),
       tokensPerSecond: Double(outcome.tokens) / seconds)
+    progress.step = done
+    progress.optimizerSteps = step.optimizer.stepCount
+    try noteSkip(outcome, plan)
     if done % configuration.loggingInterval(total: totalSteps) == 0 || done == totalSteps { try logWindow() }
     if let interval = configuration.evalInterval(total: totalSteps), done % interval == 0, done < totalSteps {
       try evaluate(step: done)
     }
+    if done == totalSteps { try evaluate(step: done) }
     if let interval = configuration.saveInterval(total: totalSteps), done % interval == 0 { try save(step: done) }
   }
 
-  private func noteSkip(_ outcome: ORPOStep.Outcome, index: Int) throws {
+  private func noteSkip(_ outcome: ORPOStep.Outcome, _ plan: StepPlan) throws {
     guard outcome.isSkipped else {
-      skippedInARow = 0
+      progress.skippedInARow = 0
       return
     }
-    skippedSteps += 1
-    skippedInARow += 1
-    let names = step.sampler.plan(step: index).pairs.prefix(4).compactMap { locations.indices.contains($0) ? "\(locations[$0])" : nil }
+    progress.skippedSteps += 1
+    progress.skippedInARow += 1
+    let names = plan.pairs.prefix(4).compactMap { locations.indices.contains($0) ? "\(locations[$0])" : nil }
     console?.note(
-      "warning: step \(index + 1) skipped: loss \(outcome.metrics.loss), grad_norm \(outcome.gradientNorm); its pairs begin with \(names.joined(separator: ", "))"
+      "warning: step \(progress.step) skipped: loss \(ProgressLine.number(outcome.metrics.loss)), grad_norm \(ProgressLine.number(outcome.gradientNorm)); "
+        + "its pairs begin with \(names.joined(separator: ", "))")
+    guard progress.skippedInARow >= Self.skipLimit else { return }
+    try logWindow()
+    throw TrainingStopped(
+      description:
+        "stopped at step \(progress.step): loss or gradient was not finite in \(progress.skippedInARow) steps in a row; "
+        + "no model was written, checkpoints are as they were. Continue from one with a lower learning_rate, or check the model's weights"
     )
-    if skippedInARow >= Self.skipLimit {
-      throw TrainingStopped(
-        description:
-          "\(skippedInARow) steps in a row had a loss or gradient that is not finite; the parameters are those before them. A lower learning_rate or the last checkpoint may help"
-      )
-    }
   }
 
   // MARK: - Logs and evaluation
@@ -154,7 +164,7 @@ package final class TrainingRun {
     try communicator.agree(max: &peaks)
     let entry = window.entry(
       step: state.globalStep, epoch: state.epoch, peakGFLOPs: gigaflops * Double(communicator.worldSize),
-      peakMemoryGB: peaks[0], skippedPairs: skippedPairs, skippedSteps: skippedSteps)
+      peakMemoryGB: peaks[0], skippedPairs: skippedPairs, skippedSteps: progress.skippedSteps)
     write(entry)
     window = MetricWindow()
   }
@@ -165,7 +175,9 @@ package final class TrainingRun {
     let metrics = try step.evaluate(evaluationPairs, plan: evaluationPlan)
     let seconds = ProcessInfo.processInfo.systemUptime - began
     let values =
-      metrics.named(prefix: "eval_") + [("eval_runtime", seconds), ("eval_pairs_per_second", metrics.pairCount / seconds)]
+      metrics.named(prefix: "eval_") + [
+        ("eval_runtime", seconds), ("eval_pairs_per_second", metrics.pairCount / seconds),
+      ]
     write(
       LogEntry(
         step: done, epoch: step.sampler.epoch(afterSteps: done), metrics: values.map { .init($0.0, $0.1) }))
@@ -179,9 +191,9 @@ package final class TrainingRun {
   // MARK: - Begin and end
 
   /// Loads the checkpoint to start from, opens the logs, and returns the first step to run.
-  private func begin(_ start: Start) throws -> Int {
-    let resumed = try restore(start)
-    let first = resumed ? state.globalStep : 0
+  private func begin() throws -> Int {
+    let resumed = try restore()
+    let first = progress.step
     state.maxSteps = totalSteps
     state.loggingSteps = configuration.loggingInterval(total: totalSteps)
     state.evalSteps = configuration.evalInterval(total: totalSteps)
@@ -201,49 +213,55 @@ package final class TrainingRun {
   }
 
   private func openOutput() throws {
-    try FileManager.default.createDirectory(atPath: configuration.outputDir, withIntermediateDirectories: true)
-    try Data(configuration.resolvedYAML.utf8).write(
-      to: URL(fileURLWithPath: configuration.outputDir + "/orpo_config.yaml"), options: .atomic)
+    try Folders.create(configuration.outputDir)
+    try AppendedFile.replace(
+      configuration.outputDir + "/orpo_config.yaml", with: Array(configuration.resolvedYAML.utf8))
   }
 
   /// Rank 0 reads the checkpoint, all ranks get parameters, moments and state. False when there is nothing to resume.
-  private func restore(_ start: Start) throws -> Bool {
-    if start == .new {
-      try communicator.together { if job.isRoot { try refuseOldCheckpoints() } }
-      return false
-    }
+  private func restore() throws -> Bool {
+    if start == .new { return false }
     let bytes = try communicator.fromRoot {
-      guard let checkpoint = try find(start) else { return [] }
-      let stored = try JSONValue(parsing: checkpoint.bytes(of: RunCheckpoint.stateFile))
+      guard let checkpoint = try findCheckpoint() else { return [] }
+      let stateFile = checkpoint.directory + "/" + RunCheckpoint.stateFile
+      let stored: JSONValue
+      do { stored = try JSONValue(parsing: checkpoint.bytes(of: RunCheckpoint.stateFile)) } catch let error as JSONError
+      {
+        throw ResumeError("\(stateFile): \(error)")
+      }
       try identity.check(stored, checkpoint: checkpoint.directory) { wanted in
         let perStep = configuration.perDeviceTrainBatchSize * communicator.worldSize
         return wanted % perStep == 0 ? wanted / perStep : nil
       }
+      let progress = try RunCheckpoint.Progress(stored, checkpoint: checkpoint.directory)
+      guard let window = stored["log_window"].flatMap(MetricWindow.init) else {
+        throw ResumeError("\(stateFile): log_window is missing or damaged")
+      }
       let text = try checkpoint.bytes(of: RunCheckpoint.trainerStateFile)
-      let state = try TrainerState(parsing: text, file: checkpoint.directory + "/" + RunCheckpoint.trainerStateFile)
+      state = try TrainerState(parsing: text, file: checkpoint.directory + "/" + RunCheckpoint.trainerStateFile)
       try RunCheckpoint.load(checkpoint, decoder: step.decoder, optimizer: step.optimizer)
+      self.window = window
       job.note("continuing from \(checkpoint.directory)")
-      self.state = state
-      let counts = [state.globalStep, stored["optimizer_steps"]?.integer ?? state.globalStep, stored["skipped_steps"]?.integer ?? 0]
-      return counts.withUnsafeBytes { Array($0) }
+      if let planned = stored["total_steps"]?.integer, planned != totalSteps {
+        job.note(
+          "note: that run was to have \(planned) steps, this one has \(totalSteps): the learning rate follows the new schedule from here"
+        )
+      }
+      return progress.bytes
     }
     guard !bytes.isEmpty else {
       job.note("no checkpoint in \(configuration.outputDir): starting from the beginning")
       return false
     }
-    let counts = bytes.withUnsafeBytes { bytes in
-      (0..<3).map { bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
-    }
-    state.globalStep = counts[0]
-    step.optimizer.stepCount = counts[1]
-    skippedSteps = counts[2]
+    progress = RunCheckpoint.Progress(bytes: bytes)
+    step.optimizer.stepCount = progress.optimizerSteps
     for arena in [step.decoder.parameters, step.optimizer.firstMoments, step.optimizer.secondMoments] {
       try communicator.broadcast(UnsafeMutableRawBufferPointer(arena))
     }
     return true
   }
 
-  private func find(_ start: Start) throws -> Checkpoint? {
+  private func findCheckpoint() throws -> Checkpoint? {
     if case .checkpoint(let directory) = start {
       let checkpoint = try Checkpoint(directory: directory)
       try checkpoint.verify()
@@ -254,14 +272,6 @@ package final class TrainingRun {
     return search.checkpoint
   }
 
-  /// A new run must not write among the checkpoints of another.
-  private func refuseOldCheckpoints() throws {
-    if let old = try store.newest(verifyingContents: false).checkpoint {
-      throw ResumeError(
-        "\(old.directory) is there already: continue that run with --resume, or choose another output_dir")
-    }
-  }
-
   private func reportStart() throws {
     let hosts = try communicator.allGather(communicator.nodeLeader)
     try job.warnAboutThreads()
@@ -269,40 +279,39 @@ package final class TrainingRun {
       configuration: configuration, decoder: step.decoder.configuration, parameters: step.decoder.layout.count,
       training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
       hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
-      totalSteps: totalSteps, reservedBytes: step.decoder.reservedBytes, coreName: Matmul.coreName, gigaflops: gigaflops)
+      totalSteps: totalSteps, reservedBytes: step.decoder.reservedBytes, coreName: Matmul.coreName, gigaflops: gigaflops
+    )
     job.note(report.text)
   }
 
   /// Rank 0 writes `checkpoint-N`; a failure is a warning, and training goes on to the next save.
   private func save(step done: Int) throws {
     try communicator.barrier()
-    guard job.isRoot, let source else { return }
+    guard job.isRoot else { return }
     do {
       let files = [
         (RunCheckpoint.trainerStateFile, Array(state.text.utf8)),
-        (
-          RunCheckpoint.stateFile,
-          identity.bytes(step: done, optimizerSteps: step.optimizer.stepCount, skippedSteps: skippedSteps)
-        ), ("orpo_config.yaml", Array(configuration.resolvedYAML.utf8)),
+        (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window)),
+        ("orpo_config.yaml", Array(configuration.resolvedYAML.utf8)),
       ]
       _ = try store.save(
         step: done,
         contents: RunCheckpoint.contents(
-          decoder: step.decoder, optimizer: step.optimizer, modelFiles: try source.files(), stateFiles: files))
+          decoder: step.decoder, optimizer: step.optimizer, modelFiles: modelFiles, stateFiles: files))
       if let limit = configuration.saveTotalLimit { _ = try store.prune(limit: limit) }
     } catch {
-      console?.note("warning: checkpoint-\(done) could not be saved: \(error); training goes on, earlier checkpoints are untouched")
+      console?.note(
+        "warning: checkpoint-\(done) could not be saved: \(error); training goes on, earlier checkpoints are untouched")
     }
   }
 
   private func finish() throws {
-    try evaluate(step: totalSteps)
     try communicator.requireSameParameters(step.decoder.parameters)
     try communicator.together {
-      guard job.isRoot, let source else { return }
+      guard job.isRoot else { return }
       try store.saveModel(
         RunCheckpoint.contents(
-          decoder: step.decoder, optimizer: nil, modelFiles: try source.files(),
+          decoder: step.decoder, optimizer: nil, modelFiles: modelFiles,
           stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]))
       log?.finish()
       job.note("the trained model is in \(configuration.outputDir)")

@@ -87,7 +87,8 @@ package final class ORPOStep {
       let isLast = position == microBatches.count - 1
       try weights.withUnsafeBufferPointer {
         try decoder.backward(
-          batch, weights: $0, into: gradients.pointer, onGradientReady: isLast ? { try self.reducer.ready(upTo: $0) } : nil)
+          batch, weights: $0, into: gradients.pointer,
+          onGradientReady: isLast ? { try self.reducer.ready(upTo: $0) } : nil)
       }
     }
     try reducer.finish()
@@ -101,7 +102,8 @@ package final class ORPOStep {
     }
     return Outcome(
       metrics: total, gradientNorm: norm, isSkipped: !isFinite, rows: plan.pairs.reduce(0) { $0 + pairs[$1].rowCount },
-      tokens: plan.pairs.reduce(0) { $0 + pairs[$1].chosen.count + pairs[$1].rejected.count }, imbalance: plan.imbalance)
+      tokens: plan.pairs.reduce(0) { $0 + pairs[$1].chosen.count + pairs[$1].rejected.count }, imbalance: plan.imbalance
+    )
   }
 
   /// Metrics of one pass over `pairs`, which are dealt out over the ranks. Parameters stay as they are.
