@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import Training
 
 struct Check: ParsableCommand {
@@ -7,6 +8,12 @@ struct Check: ParsableCommand {
       "Check this cluster: hosts, binding, speed, and a short real training that all ranks must agree on (default).")
 
   mutating func run() throws {
-    try Ranks.collectively { communicator in try SelfCheck.run(communicator) { print($0) } }
+    try Ranks.collectively { communicator in
+      try SelfCheck.run(communicator) { line in
+        print(line)
+        // Under mpirun standard output is a pipe, and a check that is ended from outside must not take its lines along.
+        fflush(nil)
+      }
+    }
   }
 }
