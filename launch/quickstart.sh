@@ -87,7 +87,7 @@ mpirun_for "$ranks"
 # About eight pairs to a step, whatever the number of ranks.
 settings=(
   "model_name_or_path=$model" "output_dir=$output"
-  per_device_train_batch_size=1 "gradient_accumulation_steps=$(((8 + ranks - 1) / ranks))"
+  eval_on_start=true per_device_train_batch_size=1 "gradient_accumulation_steps=$(((8 + ranks - 1) / ranks))"
 )
 if [[ -n $data ]]; then
   settings+=("train_file=$data" eval_file=null eval_split=0.1)
