@@ -18,7 +18,8 @@ struct GoldenModel {
   let loss: Double
 
   static let names = [
-    "mha-tied", "gqa-bias", "rope-linear", "rope-dynamic", "rope-llama3", "rope-yarn", "rope-yarn-mscale", "mistral-window",
+    "mha-tied", "gqa-bias", "rope-linear", "rope-dynamic", "rope-llama3", "rope-yarn", "rope-yarn-mscale",
+    "mistral-window",
     "mistral-odd-sizes",
   ]
 
@@ -45,7 +46,8 @@ struct GoldenModel {
         rejectedPromptLength: $0["rejected_prompt_length"]?.integer ?? 0)
     }
     objective = ORPOObjective(
-      alpha: description["alpha"]?.double ?? .nan, temperature: description["temperature"]?.double ?? .nan, nllTokens: .all)
+      alpha: description["alpha"]?.double ?? .nan, temperature: description["temperature"]?.double ?? .nan,
+      nllTokens: .all)
     loss = description["loss"]?.double ?? .nan
   }
 
@@ -70,7 +72,8 @@ struct GoldenModel {
     for (indices, batch) in zip(microBatches, batches) {
       let coefficients = indices.map {
         ORPOObjective.PairCoefficients(
-          nllTokenWeight: 1 / Double(pairs.count * objective.nllTokenCount(of: pairs[$0])), oddsWeight: 1 / Double(pairs.count))
+          nllTokenWeight: 1 / Double(pairs.count * objective.nllTokenCount(of: pairs[$0])),
+          oddsWeight: 1 / Double(pairs.count))
       }
       var logps = [Float](repeating: 0, count: batch.predictionCount)
       var weights = logps

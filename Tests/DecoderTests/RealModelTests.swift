@@ -34,7 +34,8 @@ struct RealModelTests {
     distances.sort { $0.distance > $1.distance }
     let size = computed.gradients.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
     print("loss \(computed.loss) against \(model.loss), gradient norm \(size)")
-    print("gradients: \(distances.count) parameters, median distance \(distances[distances.count / 2].distance), largest:")
+    print(
+      "gradients: \(distances.count) parameters, median distance \(distances[distances.count / 2].distance), largest:")
     for (distance, name) in distances.prefix(5) { print("  \(distance)  \(name)") }
   }
 }
