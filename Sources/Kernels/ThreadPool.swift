@@ -14,6 +14,7 @@ package final class ThreadPool: @unchecked Sendable {
   private let generation = Atomic<Int>(0)
   private let pending = Atomic<Int>(0)
   private let isStopping = Atomic<Bool>(false)
+  private let isBusy = Atomic<Bool>(false)
   /// Written before `generation` is raised, read after it was seen raised.
   private var body: Body?
   private var threads: [pthread_t] = []
@@ -56,9 +57,14 @@ package final class ThreadPool: @unchecked Sendable {
     wake.deallocate()
   }
 
-  /// Calls `body(0 ..< threadCount)`, each index on a thread of its own.
+  /// Calls `body(0 ..< threadCount)`, each index on a thread of its own. Inside a body, a further call does all indices on the thread that
+  /// makes it: the others are taken.
   package func run(_ body: (Int) -> Void) {
-    if threadCount == 1 { return body(0) }
+    if threadCount == 1 || isBusy.exchange(true, ordering: .acquiring) {
+      for index in 0..<threadCount { body(index) }
+      return
+    }
+    defer { isBusy.store(false, ordering: .releasing) }
     withoutActuallyEscaping(body) { body in
       self.body = body
       pending.store(threadCount - 1, ordering: .relaxed)
