@@ -14,7 +14,7 @@ struct OrpoDist: ParsableCommand {
       Run a command under mpirun or srun to spread it over ranks, or alone as a
       single rank:
 
-        mpirun -n 4 orpo-dist                           check this cluster, 30 seconds
+        mpirun -n 4 orpo-dist                           check this cluster
         mpirun -n 4 orpo-dist train --config run.yaml   train
           ... --resume                                  from the newest checkpoint on
         orpo-dist data --config run.yaml                what becomes of the rows

@@ -36,6 +36,8 @@ enum Ranks {
 
   /// Starts MPI, runs `body`, ends MPI. An error that all ranks share ends them in order; any other takes the job down.
   static func collectively(_ body: (Communicator) throws -> Void) throws {
+    // Without a launcher Open MPI would start a daemon of its own, through the remote shell where it finds one.
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0)
     let communicator: Communicator
     do { communicator = try Communicator.start() } catch {
       StandardError.write("orpo-dist: \(error)\n")

@@ -102,5 +102,27 @@ extension EndToEndTests {
       #expect(result.output.contains("rank"), "\(result.output)")
       #expect(result.output.lowercased().contains("data"), "\(result.output)")
     }
+
+    /// A parameter that is not a number makes every loss one: all ranks skip the steps, say so, and give up in the end.
+    @Test func aLossThatIsNotFiniteStopsTheJob() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let model = scratch.url.appending(path: "model")
+      try FileManager.default.copyItem(at: goldenDirectory.appending(path: "llama"), to: model)
+      var bytes = try Data(contentsOf: model.appending(path: "model.safetensors"))
+      // The last parameter of the file; 0x7FC00000 is NaN.
+      bytes.replaceSubrange(bytes.count - 4..<bytes.count, with: [0x00, 0x00, 0xC0, 0x7F])
+      try bytes.write(to: model.appending(path: "model.safetensors"))
+      let result = try startTraining(
+        ranks: 2, settings: ["max_steps": 30, "logging_steps": 4], overrides: ["model_name_or_path=\(model.path)"],
+        in: scratch
+      ).wait()
+      #expect(result.exitCode != 0)
+      #expect(result.standardError.contains("not finite in 10 steps in a row"), "\(result.output)")
+      let output = scratch.url.appending(path: "out")
+      #expect(!FileManager.default.fileExists(atPath: output.appending(path: "model.safetensors").path))
+      let metrics = String(decoding: try Data(contentsOf: output.appending(path: "metrics.jsonl")), as: UTF8.self)
+      #expect(try jsonLines(in: metrics).compactMap { $0["skipped_steps"]?.integer } == [4, 8, 10])
+    }
   }
 }
