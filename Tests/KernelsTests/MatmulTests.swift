@@ -1,0 +1,121 @@
+import Kernels
+import Testing
+
+@Suite struct MatmulTests {
+  init() { Matmul.useOneThreadPerCall() }
+
+  /// `A[m, k] * B[k, n]` in fp64 with the operands given as functions.
+  private static func product(
+    _ m: Int, _ n: Int, _ k: Int, _ a: (Int, Int) -> Float, _ b: (Int, Int) -> Float
+  ) -> [Double] {
+    (0..<m * n).map { index in
+      (0..<k).reduce(0.0) { $0 + Double(a(index / n, $1)) * Double(b($1, index % n)) }
+    }
+  }
+
+  @Test(arguments: [(false, false), (false, true), (true, false), (true, true)], [(1, 1, 1), (7, 17, 33), (33, 16, 5)])
+  func multiplyKnowsTransposesDistancesAndFactors(transposes: (a: Bool, b: Bool), size: (m: Int, n: Int, k: Int)) {
+    let (m, n, k) = size
+    let (lda, ldb, ldc) = ((transposes.a ? m : k) + 3, (transposes.b ? k : n) + 5, n + 2)
+    let a = Memory(numbers((transposes.a ? k : m) * lda, stream: 1))
+    let b = Memory(numbers((transposes.b ? n : k) * ldb, stream: 2))
+    let before = numbers(m * ldc, stream: 3)
+    let c = Memory(before)
+    Matmul.multiply(
+      transposeA: transposes.a, transposeB: transposes.b, m: m, n: n, k: k, alpha: 0.5, a.pointer, lda: lda, b.pointer,
+      ldb: ldb, beta: -2, c.pointer, ldc: ldc)
+    let product = Self.product(
+      m, n, k, { a.pointer[transposes.a ? $1 * lda + $0 : $0 * lda + $1] },
+      { b.pointer[transposes.b ? $1 * ldb + $0 : $0 * ldb + $1] })
+    var expected = before.doubles
+    for row in 0..<m {
+      for column in 0..<n {
+        expected[row * ldc + column] = 0.5 * product[row * n + column] - 2 * expected[row * ldc + column]
+      }
+    }
+    #expect(largestError(c.values, expected) < 1e-6)
+    #expect(c.isIntact)
+  }
+
+  @Test func multiplyIgnoresWhatAnOverwrittenResultHeld() {
+    let a = Memory(numbers(6, stream: 1))
+    let c = Memory(unset: 4)
+    Matmul.multiply(transposeB: true, m: 2, n: 2, k: 3, a.pointer, lda: 3, a.pointer, ldb: 3, c.pointer, ldc: 2)
+    #expect(largestError(c.values, Self.product(2, 2, 3, { a.pointer[$0 * 3 + $1] }, { a.pointer[$1 * 3 + $0] })) < 1e-6)
+  }
+
+  private static let sizes = [(0, 7, 5), (1, 1, 1), (1, 33, 130), (7, 16, 17), (17, 7, 65), (33, 17, 64), (50, 40, 200)]
+
+  @Test(arguments: sizes, threadCounts)
+  func linearLayersEqualFP64(size: (rows: Int, inputs: Int, outputs: Int), threads: Int) {
+    let (rows, inputs, outputs) = size
+    let x = Memory(numbers(rows * inputs, stream: 1))
+    let weight = Memory(numbers(outputs * inputs, stream: 2))
+    let expected = Self.product(
+      rows, outputs, inputs, { x.pointer[$0 * inputs + $1] }, { weight.pointer[$1 * inputs + $0] })
+    let before = numbers(rows * outputs, stream: 3)
+    let (byRows, byColumns, added) = (Memory(unset: rows * outputs), Memory(unset: rows * outputs), Memory(before))
+    withPool(threads) { pool in
+      Matmul.linear(
+        pool, rows: rows, inputs: inputs, outputs: outputs, x.pointer, weight: weight.pointer, byRows.pointer)
+      Matmul.linearByColumns(
+        pool, rows: rows, inputs: inputs, outputs: outputs, x.pointer, weight: weight.pointer, byColumns.pointer)
+      Matmul.linear(
+        pool, rows: rows, inputs: inputs, outputs: outputs, x.pointer, weight: weight.pointer, accumulate: true,
+        added.pointer)
+    }
+    #expect(largestError(byRows.values, expected) < 2e-6)
+    #expect(largestError(byColumns.values, expected) < 2e-6)
+    #expect(largestError(added.values, sum(expected, before.doubles)) < 2e-6)
+    #expect(byRows.isIntact && byColumns.isIntact && added.isIntact)
+  }
+
+  @Test(arguments: sizes, threadCounts)
+  func gradientsOfALinearLayerEqualFP64(size: (rows: Int, inputs: Int, outputs: Int), threads: Int) {
+    let (rows, inputs, outputs) = size
+    let x = Memory(numbers(rows * inputs, stream: 1))
+    let weight = Memory(numbers(outputs * inputs, stream: 2))
+    let dY = Memory(numbers(rows * outputs, stream: 3))
+    let before = numbers(outputs * inputs, stream: 4)
+    let (dX, dWeight) = (Memory(unset: rows * inputs), Memory(before))
+    withPool(threads) { pool in
+      Matmul.inputGradient(
+        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, weight: weight.pointer, dX.pointer)
+      Matmul.weightGradient(
+        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, x.pointer, dWeight.pointer)
+    }
+    let expectedDX = Self.product(
+      rows, inputs, outputs, { dY.pointer[$0 * outputs + $1] }, { weight.pointer[$0 * inputs + $1] })
+    let product = Self.product(
+      outputs, inputs, rows, { dY.pointer[$1 * outputs + $0] }, { x.pointer[$0 * inputs + $1] })
+    #expect(largestError(dX.values, expectedDX) < 2e-6)
+    #expect(largestError(dWeight.values, sum(product, before.doubles)) < 2e-6)
+    #expect(dX.isIntact && dWeight.isIntact)
+  }
+
+  /// The two gradients above against the definition: differences of sum(dY * X W^T).
+  @Test func gradientsOfALinearLayerEqualCentralDifferences() {
+    let (rows, inputs, outputs) = (5, 7, 3)
+    let x = Memory(numbers(rows * inputs, stream: 1))
+    let weight = Memory(numbers(outputs * inputs, stream: 2))
+    let dY = Memory(numbers(rows * outputs, stream: 3))
+    func loss(_ x: [Double], _ weight: [Double]) -> Double {
+      (0..<rows * outputs).reduce(0.0) { total, index in
+        let (row, output) = (index / outputs, index % outputs)
+        let y = (0..<inputs).reduce(0.0) { $0 + x[row * inputs + $1] * weight[output * inputs + $1] }
+        return total + y * Double(dY.pointer[index])
+      }
+    }
+    let (dX, dWeight) = (Memory(unset: rows * inputs), Memory([Float](repeating: 0, count: outputs * inputs)))
+    withPool(2) { pool in
+      Matmul.inputGradient(
+        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, weight: weight.pointer, dX.pointer)
+      Matmul.weightGradient(
+        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, x.pointer, dWeight.pointer)
+    }
+    #expect(largestError(dX.values, centralDifferences(x.values.doubles) { loss($0, weight.values.doubles) }) < 2e-6)
+    #expect(largestError(dWeight.values, centralDifferences(weight.values.doubles) { loss(x.values.doubles, $0) }) < 2e-6)
+  }
+
+  @Test func theLibraryNamesItsKernels() { #expect(!Matmul.coreName.isEmpty) }
+}
