@@ -13,7 +13,8 @@ import Testing
     }
   }
 
-  @Test(arguments: [(false, false), (false, true), (true, false), (true, true)], [(1, 1, 1), (7, 17, 33), (33, 16, 5)])
+  @Test(
+    arguments: [(false, false), (false, true), (true, false), (true, true)], [(1, 1, 1), (7, 17, 33), (33, 16, 5)])
   func multiplyKnowsTransposesDistancesAndFactors(transposes: (a: Bool, b: Bool), size: (m: Int, n: Int, k: Int)) {
     let (m, n, k) = size
     let (lda, ldb, ldc) = ((transposes.a ? m : k) + 3, (transposes.b ? k : n) + 5, n + 2)
@@ -41,10 +42,13 @@ import Testing
     let a = Memory(numbers(6, stream: 1))
     let c = Memory(unset: 4)
     Matmul.multiply(transposeB: true, m: 2, n: 2, k: 3, a.pointer, lda: 3, a.pointer, ldb: 3, c.pointer, ldc: 2)
-    #expect(largestError(c.values, Self.product(2, 2, 3, { a.pointer[$0 * 3 + $1] }, { a.pointer[$1 * 3 + $0] })) < 1e-6)
+    #expect(
+      largestError(c.values, Self.product(2, 2, 3, { a.pointer[$0 * 3 + $1] }, { a.pointer[$1 * 3 + $0] })) < 1e-6)
   }
 
-  private static let sizes = [(0, 7, 5), (1, 1, 1), (1, 33, 130), (7, 16, 17), (17, 7, 65), (33, 17, 64), (50, 40, 200)]
+  private static let sizes = [
+    (0, 7, 5), (1, 1, 1), (1, 33, 130), (7, 16, 17), (17, 7, 65), (33, 17, 64), (50, 40, 200),
+  ]
 
   @Test(arguments: sizes, threadCounts)
   func linearLayersEqualFP64(size: (rows: Int, inputs: Int, outputs: Int), threads: Int) {
@@ -114,7 +118,8 @@ import Testing
         pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, x.pointer, dWeight.pointer)
     }
     #expect(largestError(dX.values, centralDifferences(x.values.doubles) { loss($0, weight.values.doubles) }) < 2e-6)
-    #expect(largestError(dWeight.values, centralDifferences(weight.values.doubles) { loss(x.values.doubles, $0) }) < 2e-6)
+    #expect(
+      largestError(dWeight.values, centralDifferences(weight.values.doubles) { loss(x.values.doubles, $0) }) < 2e-6)
   }
 
   @Test func theLibraryNamesItsKernels() { #expect(!Matmul.coreName.isEmpty) }

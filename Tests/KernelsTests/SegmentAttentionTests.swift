@@ -108,7 +108,8 @@ private struct Problem {
     self.pairs = pairs
     rows = pairs.reduce(0) { $0 + $1.prefix + $1.chosen + $1.rejected }
     shape = .init(
-      queryHeads: heads.query, keyHeads: heads.key, headDim: headDim, window: window, scale: 1 / Float(headDim).squareRoot())
+      queryHeads: heads.query, keyHeads: heads.key, headDim: headDim, window: window,
+      scale: 1 / Float(headDim).squareRoot())
     qkv = numbers(rows * shape.stride, stream: 1, times: magnitude)
     dOutput = numbers(rows * shape.outputStride, stream: 2)
   }

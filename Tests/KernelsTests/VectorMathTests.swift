@@ -42,7 +42,7 @@ import Testing
   func exponentialIsClampedAtItsEnds(count: Int) {
     let atTop = Self.exponential([Float](repeating: 88.3, count: count))
     let atBottom = Self.exponential([Float](repeating: -87.3, count: count))
-    #expect(atTop.allSatisfy(\.isFinite))
+    #expect(atTop.allSatisfy { $0.isFinite })
     #expect(atBottom.allSatisfy { $0 > 0 && $0 < 2e-38 })
     for x in [Float(88.31), 89, 1000, .greatestFiniteMagnitude, .infinity] {
       #expect(Self.exponential([Float](repeating: x, count: count)) == atTop)
@@ -57,7 +57,7 @@ import Testing
   /// A broken run must show: NaN may not turn into a number.
   @Test(arguments: [1, 16, 17])
   func notANumberStaysNotANumber(count: Int) {
-    #expect(Self.exponential([Float](repeating: .nan, count: count)).allSatisfy(\.isNaN))
+    #expect(Self.exponential([Float](repeating: .nan, count: count)).allSatisfy { $0.isNaN })
   }
 
   @Test(arguments: [0] + oddSizes + [100])
