@@ -114,8 +114,8 @@ struct ReductionSpeed {
 
   func summary(nodes: Int) -> String {
     guard worldSize > 1 else { return "not measured: one rank has nothing to sum" }
-    let place = nodes == 1 ? "inside 1 host, no network" : "between \(nodes) hosts, over their network"
+    let place = nodes == 1 ? "inside one host" : "between \(nodes) hosts"
     return speeds.map { "\($0.megabytes) MB at \(SelfCheck.number($0.gigabytesPerSecond)) GB/s" }
-      .joined(separator: ", ") + "; \(worldSize) ranks \(place)"
+      .joined(separator: ", ") + ", " + place
   }
 }

@@ -111,9 +111,10 @@ extension Placement {
     let involved = node.filter { !shared.isDisjoint(with: $0.cores) }
     let threads = involved.reduce(0) { $0 + $1.threads }
     return """
-      warning: on HOSTS \(SelfCheck.counted(involved.count, "rank")) with \(SelfCheck.counted(threads, "thread")) in all \
-      share \(SelfCheck.counted(shared.count, "core")) (\(shortened(HostReport.ranges(shared.sorted())))).
-               Start at most as many ranks as cores, each bound to its own: mpirun --map-by ppr:RANKS:node:PE=CORES
+      warning: HOSTS: \(SelfCheck.counted(involved.count, "rank")) with \(SelfCheck.counted(threads, "thread")) \
+      share \(SelfCheck.counted(shared.count, "core")) (\(shortened(HostReport.ranges(shared.sorted()))))
+               Start at most as many ranks as cores and bind each to its own:
+               mpirun --map-by ppr:RANKS:node:PE=CORES
       """
   }
 
@@ -123,8 +124,9 @@ extension Placement {
     let online = node[0].coresOnline
     guard threads < online else { return nil }
     return """
-      note: on HOSTS \(SelfCheck.counted(threads, "thread")) in all for \(online) cores. If all are for this job:
-            mpirun --map-by ppr:RANKS:node:PE=CORES, or srun --cpus-per-task=CORES --cpu-bind=cores
+      note: HOSTS: \(SelfCheck.counted(threads, "thread")) for \(online) cores. If all are for this job:
+            mpirun --map-by ppr:RANKS:node:PE=CORES
+            or srun --cpus-per-task=CORES --cpu-bind=cores
       """
   }
 }

@@ -13,7 +13,7 @@ final class Watchdog: Sendable {
   private let state = Mutex(State())
 
   /// Far beyond what a stage takes on a slow cluster; other ranks leave it to rank 0 to speak first.
-  private static let seconds = 90.0
+  private static let seconds = 60.0
 
   init(_ communicator: Communicator) {
     let limit = Self.seconds + (communicator.isRoot ? 0 : 5)
