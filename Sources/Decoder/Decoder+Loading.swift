@@ -21,7 +21,8 @@ extension Decoder {
     }
   }
 
-  /// Fills the parameters with random numbers as HF initialises them: normal with deviation `initializerRange`, norms one, biases zero.
+  /// Fills the parameters with random numbers as HF initialises them: normal with deviation `initializerRange`, norms one, biases and
+  /// the padding token's embedding zero.
   package func initialize(seed: UInt64, initializerRange: Float = 0.02) {
     for (index, entry) in layout.entries.enumerated() {
       let values = UnsafeMutableBufferPointer(rebasing: parameters[entry.range])
@@ -31,6 +32,10 @@ extension Decoder {
       } else {
         values.update(repeating: entry.name.hasSuffix(".bias") ? 0 : 1)
       }
+    }
+    if let padTokenID = configuration.padTokenID {
+      let row = places.embedding + padTokenID * configuration.hiddenSize
+      parameters[row..<(row + configuration.hiddenSize)].update(repeating: 0)
     }
   }
 }

@@ -30,9 +30,12 @@ extension DecoderConfiguration {
     let hiddenSize = try reader.requiredInteger("hidden_size")
     let heads = try reader.requiredInteger("num_attention_heads")
     guard heads > 0 else { throw .configuration("config.json: num_attention_heads is \(heads); expected a positive number") }
+    let vocabSize = try reader.requiredInteger("vocab_size")
+    // As in torch.nn.Embedding, a negative one counts from the end.
+    let padTokenID = try reader.integer("pad_token_id").map { (-vocabSize..<0).contains($0) ? $0 + vocabSize : $0 }
     let maxPositions = try reader.integer("max_position_embeddings") ?? (family == .mistral ? 131_072 : 2048)
     return Self(
-      family: family, vocabSize: try reader.requiredInteger("vocab_size"), hiddenSize: hiddenSize,
+      family: family, vocabSize: vocabSize, hiddenSize: hiddenSize,
       intermediateSize: try reader.requiredInteger("intermediate_size"),
       numHiddenLayers: try reader.requiredInteger("num_hidden_layers"), numAttentionHeads: heads,
       numKeyValueHeads: try reader.integer("num_key_value_heads") ?? (family == .mistral ? 8 : heads),
@@ -42,7 +45,7 @@ extension DecoderConfiguration {
       maxPositionEmbeddings: maxPositions, tieWordEmbeddings: try reader.bool("tie_word_embeddings") ?? false,
       attentionBias: family == .llama ? try reader.bool("attention_bias") ?? false : false,
       mlpBias: family == .llama ? try reader.bool("mlp_bias") ?? false : false,
-      slidingWindow: try slidingWindow(reader, family: family), padTokenID: try reader.integer("pad_token_id"))
+      slidingWindow: try slidingWindow(reader, family: family), padTokenID: padTokenID)
   }
 
   /// Mistral's default is 4096 when the key is absent; `null` means none. Llama has none.

@@ -81,6 +81,10 @@ package struct DecoderConfiguration: Sendable, Equatable {
       "num_attention_heads (\(numAttentionHeads)) is not a multiple of num_key_value_heads (\(numKeyValueHeads))")
     try require(headDim % 2 == 0, "head_dim is \(headDim); rotary embeddings need an even number")
     try require(rmsNormEps >= 0 && rmsNormEps.isFinite, "rms_norm_eps is \(rmsNormEps); expected a number of at least 0")
+    if let padTokenID {
+      try require(
+        (0..<vocabSize).contains(padTokenID), "pad_token_id is \(padTokenID); expected a token of the vocabulary of \(vocabSize)")
+    }
     if let slidingWindow { try require(slidingWindow > 0, "sliding_window is \(slidingWindow); expected a positive number or null") }
     return self
   }

@@ -77,8 +77,9 @@ package struct TokenSampler {
     guard let start = logits.baseAddress, !logits.isEmpty else { return 0 }
     let largest = Vectors.largest(start, count: logits.count)
     guard temperature > 0 else { return Int32(logits.firstIndex(of: largest) ?? 0) }
-    Vectors.scale(start, count: logits.count, by: 1 / temperature)
-    let sum = Vectors.exponentiate(start, count: logits.count, shift: largest / temperature)
+    // Differences first: a quotient by itself may exceed fp32 at low temperatures.
+    for index in logits.indices { logits[index] = (logits[index] - largest) / temperature }
+    let sum = Vectors.exponentiate(start, count: logits.count, shift: 0)
     var candidates = Array(logits.indices)
     var mass = sum
     if topP < 1 {

@@ -80,6 +80,8 @@ package struct PackedPairs: Sendable {
     _ sequence: [Int32], labels range: Range<Int>, row: (Int) -> Int
   ) -> Range<Int> {
     let start = labels.count
+    // The empty range after an empty sequence begins beyond its end.
+    if range.isEmpty { return start..<start }
     labels.append(contentsOf: sequence[range])
     predictionRows.append(contentsOf: range.map { Int32(row($0)) })
     return start..<labels.count

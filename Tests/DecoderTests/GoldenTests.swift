@@ -12,7 +12,8 @@ import Testing
     #expect(abs(computed.loss - model.loss) < 2e-6 * abs(model.loss))
     for index in model.pairs.indices {
       #expect(relativeDistance(try #require(computed.chosen[index]), try model.tensor("logps.\(index).chosen")) < 1e-5)
-      #expect(relativeDistance(try #require(computed.rejected[index]), try model.tensor("logps.\(index).rejected")) < 1e-5)
+      #expect(
+        relativeDistance(try #require(computed.rejected[index]), try model.tensor("logps.\(index).rejected")) < 1e-5)
     }
     for entry in computed.layout.entries {
       let golden = try model.tensor("grad." + entry.name)
