@@ -136,6 +136,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         seed: 42
         logging_steps: 10
         eval_steps: null
+        eval_on_start: false
         save_steps: 500
         save_total_limit: null
         report_to: none

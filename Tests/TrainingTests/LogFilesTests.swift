@@ -62,7 +62,7 @@ private final class Recorder: MetricSink {
     let file = try AppendedFile(path: "/dev/full")
     #expect {
       try file.append([1, 2, 3])
-    } throws: { "\($0)" == "/dev/full cannot be written: No space left on device" }
+    } throws: { "\($0)".hasPrefix("cannot write /dev/full: No space left on device") }
   }
 }
 
