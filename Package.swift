@@ -3,9 +3,9 @@ import PackageDescription
 
 // Swift and C are compiled for the same instruction set: without FMA, `addingProduct` would call `fmaf` per element.
 #if arch(x86_64)
-let instructionSet = ["-march=x86-64-v3"]
+  let instructionSet = ["-march=x86-64-v3"]
 #else
-let instructionSet: [String] = []
+  let instructionSet: [String] = []
 #endif
 
 // CI turns warnings into errors; a newer compiler's new warnings never stop a user's build.
@@ -33,7 +33,6 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
   .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: swift)
 }
 
-
 let package = Package(
   name: "orpo-dist",
   products: [.executable(name: "orpo-dist", targets: ["orpo-dist"])],
@@ -46,7 +45,9 @@ let package = Package(
     // The command.
     .executableTarget(
       name: "orpo-dist",
-      dependencies: ["Training", "Collectives", "Tokenization", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "Training", "Collectives", "Tokenization", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       swiftSettings: swift),
     // The loop and what it is made of, top to bottom.
     module(
@@ -65,13 +66,13 @@ let package = Package(
     module("ModelFiles", ["Tensors", "JSON"]),
     module("Collectives", ["CMPI"]),
     module("Tokenization", ["JSON", "CUTF8Proc"]),
-    module("Kernels", ["Tensors", "COpenBLAS"]),
+    module("Kernels", ["Tensors", "COneDNN"]),
     module("Tensors"),
     module("JSON", ["CJansson"]),
     // C, only where Swift cannot reach.
     .target(name: "CMPI", dependencies: ["COpenMPI"], cSettings: c),
     library("COpenMPI", pkgConfig: "ompi-c", apt: "libopenmpi-dev"),
-    library("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
+    library("COneDNN", apt: "libdnnl-dev"),
     library("CJansson", pkgConfig: "jansson", apt: "libjansson-dev"),
     library("CUTF8Proc", apt: "libutf8proc-dev"),
     library("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),

@@ -21,7 +21,7 @@ fi
 
 # The libraries of Package.swift's system targets, MPI's commands, and Python with Jinja2, which renders chat templates.
 packages=(
-  libopenmpi-dev openmpi-bin libopenblas-dev libjansson-dev libutf8proc-dev zlib1g-dev libzstd-dev
+  libopenmpi-dev openmpi-bin libdnnl-dev libjansson-dev libutf8proc-dev zlib1g-dev libzstd-dev
   pkg-config python3 python3-jinja2 git "$@"
 )
 swift_needed=6.1
@@ -76,12 +76,12 @@ else
   for command in mpirun mpicc pkg-config git; do
     command -v "$command" >/dev/null || unfound+=("$command")
   done
-  for library in ompi-c openblas jansson libutf8proc zlib libzstd; do
+  for library in ompi-c jansson libutf8proc zlib libzstd; do
     pkg-config --exists "$library" 2>/dev/null || unfound+=("$library")
   done
   if ((${#unfound[@]} > 0)); then
     die "this is not a Debian or Ubuntu system, and these were not found: ${unfound[*]}
-  Install, with their headers: Open MPI 4.1 or newer, OpenBLAS, Jansson, utf8proc, zlib, Zstandard; pkg-config, git,
+  Install, with their headers: Open MPI 4.1 or newer, oneDNN 2 (libdnnl), Jansson, utf8proc, zlib, Zstandard; pkg-config, git,
   Python 3 with Jinja2."
   fi
 fi

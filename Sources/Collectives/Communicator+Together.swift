@@ -29,8 +29,8 @@ package struct RankFailures: RaisedOnEveryRank, CustomStringConvertible, Equatab
 }
 
 extension Communicator {
-  /// Runs `body` on every rank and waits for all: either all return their values or all throw, so that no rank is left waiting in a
-  /// collective that another will never reach. Errors that all ranks already share pass through.
+  /// Runs `body` on every rank and waits for all: either all return their values or all throw, so that no rank is left
+  /// waiting in a collective that another will never reach. Errors that all ranks already share pass through.
   ///
   /// - Throws: `RankFailures` on all ranks when `body` threw on one. `MPIError`.
   package func together<Value>(_ body: () throws -> Value) throws -> Value {

@@ -1,9 +1,10 @@
 import Tensors
 
-/// Memory for one micro-batch: what each layer keeps for its backward pass, and scratch that layers share. Taken once, at start-up.
+/// Memory for one micro-batch: what each layer keeps for its backward pass, and scratch that layers share. Taken once,
+/// at start-up.
 ///
-/// Kept per row and layer: the residual stream before and after attention, q k v, the attention's output and log-sum-exp, gate and up. Norms
-/// and silu(gate) * up are computed again in backward.
+/// Kept per row and layer: the residual stream before and after attention, q k v, the attention's output and
+/// log-sum-exp, gate and up. Norms and silu(gate) * up are computed again in backward.
 final class Activations {
   /// What one layer keeps; every pointer is the first row's.
   struct Layer {
@@ -25,7 +26,8 @@ final class Activations {
   /// Whether every layer keeps its own memory (training) or all use the same (evaluation).
   let keepsLayers: Bool
   private(set) var layers: [Layer] = []
-  /// The residual stream that leaves the last layer; in evaluation also the one between layers, in turns with `layers[0].residual`.
+  /// The residual stream that leaves the last layer; in evaluation also the one between layers, in turns with
+  /// `layers[0].residual`.
   let final: UnsafeMutablePointer<Float>
   /// `[rows, headDim / 2]`.
   let cosine, sine: UnsafeMutablePointer<Float>
@@ -52,11 +54,13 @@ final class Activations {
     let sizes = [c.hiddenSize, c.qkvSize, c.querySize, c.numAttentionHeads, c.hiddenSize, 2 * c.intermediateSize]
     let half = c.headDim / 2
     let shared = [c.hiddenSize, half, half, c.hiddenSize, c.intermediateSize]
-    let backward = training ? [c.hiddenSize, c.hiddenSize, max(c.intermediateSize, c.querySize), c.qkvSize] : [0, 0, 0, 0]
+    let backward =
+      training ? [c.hiddenSize, c.hiddenSize, max(c.intermediateSize, c.querySize), c.qkvSize] : [0, 0, 0, 0]
     /// Every array begins on a cache line.
     func padded(_ perRow: Int) -> Int { (perRow * rows + 15) / 16 * 16 }
     let total =
-      count * sizes.map(padded).reduce(0, +) + (shared + backward).map(padded).reduce(0, +) + threads * c.hiddenSize + 16
+      count * sizes.map(padded).reduce(0, +) + (shared + backward).map(padded).reduce(0, +) + threads * c.hiddenSize
+      + 16
     memory = AlignedBuffer<Float>(count: total)
     var next = memory.pointer
     func take(_ perRow: Int) -> UnsafeMutablePointer<Float> {
@@ -90,7 +94,8 @@ final class Activations {
     if index % 2 == 0 { return (only, final) }
     return (
       Layer(
-        residual: final, qkv: only.qkv, attention: only.attention, lse: only.lse, middle: only.middle, gateUp: only.gateUp),
+        residual: final, qkv: only.qkv, attention: only.attention, lse: only.lse, middle: only.middle,
+        gateUp: only.gateUp),
       only.residual
     )
   }

@@ -2,8 +2,8 @@ package import ModelFiles
 import Tensors
 
 extension Decoder {
-  /// Reads all parameters from a Hugging Face model's tensors. Tensors the decoder has no use for (old rotary buffers, a second copy of
-  /// tied embeddings) are passed over.
+  /// Reads all parameters from a Hugging Face model's tensors. Tensors the decoder has no use for (old rotary buffers,
+  /// a second copy of tied embeddings) are passed over.
   /// - Throws: `DecoderError.missingTensors`, `.shape`, or the file's own errors.
   package func load(from source: some TensorSource) throws {
     // A base model saved without its head has names without the prefix.
@@ -21,8 +21,8 @@ extension Decoder {
     }
   }
 
-  /// Fills the parameters with random numbers as HF initialises them: normal with deviation `initializerRange`, norms one, biases and
-  /// the padding token's embedding zero.
+  /// Fills the parameters with random numbers as HF initialises them: normal with deviation `initializerRange`, norms
+  /// one, biases and the padding token's embedding zero.
   package func initialize(seed: UInt64, initializerRange: Float = 0.02) {
     for (index, entry) in layout.entries.enumerated() {
       let values = UnsafeMutableBufferPointer(rebasing: parameters[entry.range])

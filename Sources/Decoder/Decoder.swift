@@ -2,7 +2,8 @@ package import Kernels
 package import Packing
 package import Tensors
 
-/// The language model: packed pairs to log-probabilities of their labels, and weights on those back to gradients of the parameters.
+/// The language model: packed pairs to log-probabilities of their labels, and weights on those back to gradients of the
+/// parameters.
 package final class Decoder {
   package let configuration: DecoderConfiguration
   /// All parameters, laid out as `layout` says.
@@ -49,12 +50,13 @@ package final class Decoder {
     arena = AlignedBuffer(count: places.layout.count)
     parameters = arena.values
     angles = RotaryAngles(configuration)
-    Matmul.useOneThreadPerCall()
   }
 
   /// Takes the memory for micro-batches up to `limits`; what was reserved before is given back unless it is enough.
   package func reserve(_ limits: MemoryLimits) {
-    if let old = memory?.limits, old.rows >= limits.rows, old.sequence >= limits.sequence, old.training || !limits.training {
+    if let old = memory?.limits, old.rows >= limits.rows, old.sequence >= limits.sequence,
+      old.training || !limits.training
+    {
       return
     }
     memory = nil
@@ -62,7 +64,8 @@ package final class Decoder {
     memory = Memory(
       limits: limits,
       activations: Activations(configuration, rows: limits.rows, threads: pool.threadCount, training: limits.training),
-      head: LanguageModelHead(configuration, pool: pool, rows: limits.rows, logitsBudget: limits.training ? limits.logitsBudget : 0),
+      head: LanguageModelHead(
+        configuration, pool: pool, rows: limits.rows, logitsBudget: limits.training ? limits.logitsBudget : 0),
       layers: layers(scratch), scratch: scratch)
   }
 
@@ -78,7 +81,8 @@ package final class Decoder {
         configuration.attentionShape, pool: pool, maxKeys: scratch.maxKeys, scratch: scratch.memory.pointer))
   }
 
-  /// Log-probability of every prediction's label, in the batch's order. Training needs `reserve` with `training: true` to be followed by `backward`.
+  /// Log-probability of every prediction's label, in the batch's order. Training needs `reserve` with `training: true`
+  /// to be followed by `backward`.
   package func forward(_ batch: PackedPairs, logps: UnsafeMutableBufferPointer<Float>) {
     guard batch.rowCount > 0 else { return }
     let memory = reserved(for: batch)
@@ -88,7 +92,8 @@ package final class Decoder {
     copyAngles(batch, shared)
     let input = shared.layer(0, of: configuration.numHiddenLayers).0.residual
     batch.tokens.withUnsafeBufferPointer { tokens in
-      Embedding.forward(pool, size: configuration.hiddenSize, tokens: tokens, table: arena.pointer + places.embedding, input)
+      Embedding.forward(
+        pool, size: configuration.hiddenSize, tokens: tokens, table: arena.pointer + places.embedding, input)
     }
     for index in 0..<configuration.numHiddenLayers {
       let (layer, next) = shared.layer(index, of: configuration.numHiddenLayers)
@@ -99,8 +104,9 @@ package final class Decoder {
     memory.head.forward(batch, hidden: shared.normed, weight: arena.pointer + places.head, logps: logps)
   }
 
-  /// Adds the gradients of all parameters to `gradients` (same layout), given dLoss/dlogp of every prediction of the batch that
-  /// `forward` saw last. `onGradientReady` is told how far the arena is finished, once after the head and once after each layer.
+  /// Adds the gradients of all parameters to `gradients` (same layout), given dLoss/dlogp of every prediction of the
+  /// batch that `forward` saw last. `onGradientReady` is told how far the arena is finished, once after the head and
+  /// once after each layer.
   package func backward(
     _ batch: PackedPairs, weights: UnsafeBufferPointer<Float>, into gradients: UnsafeMutablePointer<Float>,
     onGradientReady: ((_ end: Int) throws -> Void)? = nil
@@ -128,7 +134,8 @@ package final class Decoder {
     }
     batch.tokens.withUnsafeBufferPointer { tokens in
       Embedding.backward(
-        pool, size: configuration.hiddenSize, tokens: tokens, frozen: configuration.padTokenID.map(Int32.init), shared.dResidual,
+        pool, size: configuration.hiddenSize, tokens: tokens, frozen: configuration.padTokenID.map(Int32.init),
+        shared.dResidual,
         dTable: gradients + places.embedding)
     }
   }
@@ -147,7 +154,8 @@ package final class Decoder {
       let length = family.map { $0.prefixCount + $0.count }.max() ?? 0
       for segment in family {
         angles.copy(
-          position: segment.prefixCount, rows: segment.count, length: length + 1, cosine: shared.cosine + segment.start * half,
+          position: segment.prefixCount, rows: segment.count, length: length + 1,
+          cosine: shared.cosine + segment.start * half,
           sine: shared.sine + segment.start * half)
       }
     }
@@ -180,7 +188,8 @@ extension PackedPairs {
   var segmentFamilies: [[SegmentAttention.Segment]] {
     pairs.map { pair in
       let prefix = pair.prefixRows
-      let whole = SegmentAttention.Segment(prefixStart: prefix.lowerBound, prefixCount: 0, start: prefix.lowerBound, count: prefix.count)
+      let whole = SegmentAttention.Segment(
+        prefixStart: prefix.lowerBound, prefixCount: 0, start: prefix.lowerBound, count: prefix.count)
       let branches = [pair.chosenRows, pair.rejectedRows].map {
         SegmentAttention.Segment(
           prefixStart: prefix.lowerBound, prefixCount: prefix.count, start: $0.lowerBound, count: $0.count)

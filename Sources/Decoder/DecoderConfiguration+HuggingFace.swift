@@ -1,8 +1,8 @@
 package import JSON
 
 extension DecoderConfiguration {
-  /// Reads config.json as HF's `LlamaConfig` and `MistralConfig` do, with their defaults. What would change the numbers and is not
-  /// supported is an error, never ignored.
+  /// Reads config.json as HF's `LlamaConfig` and `MistralConfig` do, with their defaults. What would change the numbers
+  /// and is not supported is an error, never ignored.
   package init(huggingFace config: JSONValue) throws(DecoderError) {
     let reader = try ConfigReader(config, name: "config.json")
     let type = try reader.string("model_type") ?? ""
@@ -25,11 +25,14 @@ extension DecoderConfiguration {
       throw .configuration("config.json: partial_rotary_factor is \(factor); this version rotates whole heads only")
     }
     if !(reader["quantization_config"]?.isNull ?? true) {
-      throw .configuration("config.json: quantization_config is set; quantised checkpoints can be read from GGUF files only")
+      throw .configuration(
+        "config.json: quantization_config is set; quantised checkpoints can be read from GGUF files only")
     }
     let hiddenSize = try reader.requiredInteger("hidden_size")
     let heads = try reader.requiredInteger("num_attention_heads")
-    guard heads > 0 else { throw .configuration("config.json: num_attention_heads is \(heads); expected a positive number") }
+    guard heads > 0 else {
+      throw .configuration("config.json: num_attention_heads is \(heads); expected a positive number")
+    }
     let vocabSize = try reader.requiredInteger("vocab_size")
     // As in torch.nn.Embedding, a negative one counts from the end.
     let padTokenID = try reader.integer("pad_token_id").map { (-vocabSize..<0).contains($0) ? $0 + vocabSize : $0 }
@@ -58,9 +61,11 @@ extension DecoderConfiguration {
   package func huggingFaceJSON(bosTokenID: Int32?, eosTokenID: Int32?) -> JSONValue {
     func id(_ value: Int?) -> JSONValue { value.map { .integer($0) } ?? .null }
     var object = JSONObject([
-      ("architectures", [.string(family.architecture)]), ("bos_token_id", id(bosTokenID.map(Int.init))), ("dtype", "float32"),
+      ("architectures", [.string(family.architecture)]), ("bos_token_id", id(bosTokenID.map(Int.init))),
+      ("dtype", "float32"),
       ("eos_token_id", id(eosTokenID.map(Int.init))), ("head_dim", .integer(headDim)), ("hidden_act", "silu"),
-      ("hidden_size", .integer(hiddenSize)), ("initializer_range", 0.02), ("intermediate_size", .integer(intermediateSize)),
+      ("hidden_size", .integer(hiddenSize)), ("initializer_range", 0.02),
+      ("intermediate_size", .integer(intermediateSize)),
       ("max_position_embeddings", .integer(maxPositionEmbeddings)), ("model_type", .string(family.rawValue)),
       ("num_attention_heads", .integer(numAttentionHeads)), ("num_hidden_layers", .integer(numHiddenLayers)),
       ("num_key_value_heads", .integer(numKeyValueHeads)), ("pad_token_id", id(padTokenID)),
@@ -86,7 +91,9 @@ package struct ConfigReader {
   let name: String
 
   package init(_ value: JSONValue, name: String) throws(DecoderError) {
-    guard let object = value.object else { throw .configuration("\(name): expected an object, found \(value.typeName)") }
+    guard let object = value.object else {
+      throw .configuration("\(name): expected an object, found \(value.typeName)")
+    }
     self.object = object
     self.name = name
   }
@@ -99,7 +106,9 @@ package struct ConfigReader {
   func double(_ key: String) throws(DecoderError) -> Double? { try value(key, "a number") { $0.double } }
 
   func requiredInteger(_ key: String) throws(DecoderError) -> Int {
-    guard let value = try integer(key) else { throw .configuration("\(name): \(key) is missing; expected a whole number") }
+    guard let value = try integer(key) else {
+      throw .configuration("\(name): \(key) is missing; expected a whole number")
+    }
     return value
   }
 
@@ -115,7 +124,9 @@ package struct ConfigReader {
   }
 
   /// nil when the key is absent or null.
-  private func value<Value>(_ key: String, _ expected: String, _ get: (JSONValue) -> Value?) throws(DecoderError) -> Value? {
+  private func value<Value>(_ key: String, _ expected: String, _ get: (JSONValue) -> Value?) throws(DecoderError)
+    -> Value?
+  {
     guard let value = object[key], !value.isNull else { return nil }
     guard let typed = get(value) else {
       throw .configuration("\(name): \(key) is \(value.typeName); expected \(expected)")

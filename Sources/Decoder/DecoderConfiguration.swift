@@ -1,6 +1,7 @@
 import JSON
 
-/// What a decoder computes, under Hugging Face's field names. Families differ by these values only, never by code of their own.
+/// What a decoder computes, under Hugging Face's field names. Families differ by these values only, never by code of
+/// their own.
 package struct DecoderConfiguration: Sendable, Equatable {
   /// `model_type` of config.json.
   package enum Family: String, Sendable, CaseIterable {
@@ -31,11 +32,13 @@ package struct DecoderConfiguration: Sendable, Equatable {
   package var mlpBias: Bool
   /// Keys a query sees, itself included; nil for all.
   package var slidingWindow: Int?
-  /// As in HF (`nn.Embedding(padding_idx:)`) this token's input embedding gets no gradient, also where the token occurs in the text.
+  /// As in HF (`nn.Embedding(padding_idx:)`) this token's input embedding gets no gradient, also where the token occurs
+  /// in the text.
   package var padTokenID: Int?
 
   package init(
-    family: Family, vocabSize: Int, hiddenSize: Int, intermediateSize: Int, numHiddenLayers: Int, numAttentionHeads: Int,
+    family: Family, vocabSize: Int, hiddenSize: Int, intermediateSize: Int, numHiddenLayers: Int,
+    numAttentionHeads: Int,
     numKeyValueHeads: Int, headDim: Int, rmsNormEps: Float, rope: RotaryConfiguration, maxPositionEmbeddings: Int,
     tieWordEmbeddings: Bool, attentionBias: Bool = false, mlpBias: Bool = false, slidingWindow: Int? = nil,
     padTokenID: Int? = nil
@@ -71,7 +74,8 @@ package struct DecoderConfiguration: Sendable, Equatable {
     for (key, value) in [
       ("vocab_size", vocabSize), ("hidden_size", hiddenSize), ("intermediate_size", intermediateSize),
       ("num_hidden_layers", numHiddenLayers), ("num_attention_heads", numAttentionHeads),
-      ("num_key_value_heads", numKeyValueHeads), ("head_dim", headDim), ("max_position_embeddings", maxPositionEmbeddings),
+      ("num_key_value_heads", numKeyValueHeads), ("head_dim", headDim),
+      ("max_position_embeddings", maxPositionEmbeddings),
     ] {
       try require(value > 0, "\(key) is \(value); expected a positive number")
       try require(value < 1 << 31, "\(key) is \(value); expected less than 2^31")
@@ -80,12 +84,16 @@ package struct DecoderConfiguration: Sendable, Equatable {
       numAttentionHeads % numKeyValueHeads == 0,
       "num_attention_heads (\(numAttentionHeads)) is not a multiple of num_key_value_heads (\(numKeyValueHeads))")
     try require(headDim % 2 == 0, "head_dim is \(headDim); rotary embeddings need an even number")
-    try require(rmsNormEps >= 0 && rmsNormEps.isFinite, "rms_norm_eps is \(rmsNormEps); expected a number of at least 0")
+    try require(
+      rmsNormEps >= 0 && rmsNormEps.isFinite, "rms_norm_eps is \(rmsNormEps); expected a number of at least 0")
     if let padTokenID {
       try require(
-        (0..<vocabSize).contains(padTokenID), "pad_token_id is \(padTokenID); expected a token of the vocabulary of \(vocabSize)")
+        (0..<vocabSize).contains(padTokenID),
+        "pad_token_id is \(padTokenID); expected a token of the vocabulary of \(vocabSize)")
     }
-    if let slidingWindow { try require(slidingWindow > 0, "sliding_window is \(slidingWindow); expected a positive number or null") }
+    if let slidingWindow {
+      try require(slidingWindow > 0, "sliding_window is \(slidingWindow); expected a positive number or null")
+    }
     return self
   }
 }

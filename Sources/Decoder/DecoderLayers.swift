@@ -10,11 +10,13 @@ struct DecoderLayers {
 
   private var c: DecoderConfiguration { configuration }
 
-  /// One layer over `rows`: reads `memory.residual`, fills the rest of `memory`, writes the residual stream that leaves it to `next`.
+  /// One layer over `rows`: reads `memory.residual`, fills the rest of `memory`, writes the residual stream that leaves
+  /// it to `next`.
   ///
   /// x' = x + O(attention(rope(QKV(norm(x))))), then x'' = x' + D(silu(G(norm(x'))) * U(norm(x'))).
   func forward(
-    _ index: Int, rows: Range<Int>, segments: [SegmentAttention.Segment], _ memory: Activations.Layer, _ shared: Activations,
+    _ index: Int, rows: Range<Int>, segments: [SegmentAttention.Segment], _ memory: Activations.Layer,
+    _ shared: Activations,
     next: UnsafeMutablePointer<Float>
   ) {
     let layer = places.layers[index]
@@ -45,8 +47,8 @@ struct DecoderLayers {
       accumulate: true, next)
   }
 
-  /// Turns `shared.dResidual` from the gradient of what leaves the layer into that of what enters it; adds to `gradients`.
-  /// `memory.gateUp` is overwritten.
+  /// Turns `shared.dResidual` from the gradient of what leaves the layer into that of what enters it; adds to
+  /// `gradients`. `memory.gateUp` is overwritten.
   func backward(
     _ index: Int, rows: Int, families: [[SegmentAttention.Segment]], _ memory: Activations.Layer, _ shared: Activations,
     gradients: UnsafeMutablePointer<Float>
@@ -57,15 +59,18 @@ struct DecoderLayers {
 
     // MLP. dA = dX D, then the gradients of gate and up take the place of their values.
     SwiGLU.forward(pool, rows: rows, size: inner, memory.gateUp, shared.activated)
-    linearGradient(dX, shared.activated, layer.down, layer.downBias, rows: rows, inputs: inner, outputs: hidden, gradients)
+    linearGradient(
+      dX, shared.activated, layer.down, layer.downBias, rows: rows, inputs: inner, outputs: hidden, gradients)
     Matmul.inputGradient(
       pool, rows: rows, inputs: inner, outputs: hidden, dX, weight: parameters + layer.down, shared.dInner)
     SwiGLU.backward(pool, rows: rows, size: inner, shared.dInner, memory.gateUp)
     norm(memory.middle, weight: layer.postAttentionNorm, rows: rows, shared.normed)
     linearGradient(
-      memory.gateUp, shared.normed, layer.gateUp, layer.gateUpBias, rows: rows, inputs: hidden, outputs: 2 * inner, gradients)
+      memory.gateUp, shared.normed, layer.gateUp, layer.gateUpBias, rows: rows, inputs: hidden, outputs: 2 * inner,
+      gradients)
     Matmul.inputGradient(
-      pool, rows: rows, inputs: hidden, outputs: 2 * inner, memory.gateUp, weight: parameters + layer.gateUp, shared.dNormed)
+      pool, rows: rows, inputs: hidden, outputs: 2 * inner, memory.gateUp, weight: parameters + layer.gateUp,
+      shared.dNormed)
     normBackward(memory.middle, weight: layer.postAttentionNorm, rows: rows, shared, gradients)
 
     // Attention.
@@ -99,7 +104,8 @@ struct DecoderLayers {
   }
 
   private func linear(
-    _ x: UnsafePointer<Float>, _ weight: Int, _ bias: Int?, rows: Int, inputs: Int, outputs: Int, accumulate: Bool = false,
+    _ x: UnsafePointer<Float>, _ weight: Int, _ bias: Int?, rows: Int, inputs: Int, outputs: Int,
+    accumulate: Bool = false,
     _ y: UnsafeMutablePointer<Float>
   ) {
     Matmul.linear(
@@ -108,7 +114,8 @@ struct DecoderLayers {
   }
 
   private func linearGradient(
-    _ dY: UnsafePointer<Float>, _ x: UnsafePointer<Float>, _ weight: Int, _ bias: Int?, rows: Int, inputs: Int, outputs: Int,
+    _ dY: UnsafePointer<Float>, _ x: UnsafePointer<Float>, _ weight: Int, _ bias: Int?, rows: Int, inputs: Int,
+    outputs: Int,
     _ gradients: UnsafeMutablePointer<Float>
   ) {
     Matmul.weightGradient(pool, rows: rows, inputs: inputs, outputs: outputs, dY, x, gradients + weight)

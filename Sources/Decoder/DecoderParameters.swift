@@ -2,8 +2,9 @@ import Tensors
 
 /// Where the decoder's tensors lie in the parameter arena.
 ///
-/// The order is that in which backward finishes gradients: head, final norm, layers from the last to the first, embedding. Tensors that
-/// are multiplied together (q, k, v; gate, up) lie side by side, so one product does for all of them.
+/// The order is that in which backward finishes gradients: head, final norm, layers from the last to the first,
+/// embedding. Tensors that are multiplied together (q, k, v; gate, up) lie side by side, so one product does for all of
+/// them.
 struct DecoderParameters: Sendable {
   struct Layer: Sendable {
     var inputNorm, qkv, output, postAttentionNorm, gateUp, down: Int
@@ -34,7 +35,9 @@ struct DecoderParameters: Sendable {
     if configuration.tieWordEmbeddings { head = embedding }
   }
 
-  private static func layer(_ index: Int, _ configuration: DecoderConfiguration, _ layout: inout ParameterLayout) -> Layer {
+  private static func layer(_ index: Int, _ configuration: DecoderConfiguration, _ layout: inout ParameterLayout)
+    -> Layer
+  {
     let (hidden, intermediate) = (configuration.hiddenSize, configuration.intermediateSize)
     let prefix = "model.layers.\(index)."
     func linear(_ names: [(String, Int)], inputs: Int, bias: Bool) -> (weight: Int, bias: Int?) {

@@ -1,7 +1,8 @@
 package import ModelFiles
 
-/// A GGUF file of the `llama` architecture (Llama, Mistral, SmolLM2, TinyLlama ...) seen as a Hugging Face model: its configuration from
-/// the metadata, its tensors under Hugging Face's names and in Hugging Face's order of rotary features.
+/// A GGUF file of the `llama` architecture (Llama, Mistral, SmolLM2, TinyLlama ...) seen as a Hugging Face model: its
+/// configuration from the metadata, its tensors under Hugging Face's names and in Hugging Face's order of rotary
+/// features.
 package struct GGUFModel: TensorSource {
   package let file: GGUFFile
   package let configuration: DecoderConfiguration
@@ -25,7 +26,8 @@ package struct GGUFModel: TensorSource {
     let fileName = Self.fileName(name) ?? name
     try file.read(fileName, into: values)
     let heads =
-      fileName.contains(".attn_q.") ? configuration.numAttentionHeads
+      fileName.contains(".attn_q.")
+      ? configuration.numAttentionHeads
       : fileName.contains(".attn_k.") ? configuration.numKeyValueHeads : 0
     if heads > 0 {
       GGUFFile.undoRotaryPermutation(
@@ -73,7 +75,8 @@ extension DecoderConfiguration {
     let reader = GGUFReader(file)
     let architecture = reader.string("general.architecture") ?? ""
     guard architecture == "llama" else {
-      throw .configuration("\(file.path): general.architecture is \"\(architecture)\"; this version reads llama from GGUF files")
+      throw .configuration(
+        "\(file.path): general.architecture is \"\(architecture)\"; this version reads llama from GGUF files")
     }
     if let experts = reader.integer("llama.expert_count"), experts > 0 {
       throw .configuration("\(file.path): llama.expert_count is \(experts); mixtures of experts are not supported")
@@ -117,11 +120,14 @@ private struct GGUFReader {
   func double(_ key: String) -> Double? { value(key)?.double }
 
   func required(_ key: String) throws(DecoderError) -> Int {
-    guard let value = integer(key) else { throw .configuration("\(file.path): the metadata lacks \(key), a whole number") }
+    guard let value = integer(key) else {
+      throw .configuration("\(file.path): the metadata lacks \(key), a whole number")
+    }
     return value
   }
 
-  /// Llama 3's frequency factors come as a tensor: they are matched with the settings Meta published, so that a folder can be written.
+  /// Llama 3's frequency factors come as a tensor: they are matched with the settings Meta published, so that a folder
+  /// can be written.
   func rope(headDim: Int, context: Int) throws(DecoderError) -> RotaryConfiguration {
     let theta = double("llama.rope.freq_base") ?? 10_000
     if let info = file.info("rope_freqs.weight") {
@@ -129,7 +135,8 @@ private struct GGUFReader {
       do { try factors.withUnsafeMutableBufferPointer { try file.read("rope_freqs.weight", into: $0) } } catch {
         throw .configuration("\(error)")
       }
-      let plain = RotaryConfiguration(theta: theta).frequencies(headDim: headDim, maxPositionEmbeddings: context, sequenceLength: 1)
+      let plain = RotaryConfiguration(theta: theta).frequencies(
+        headDim: headDim, maxPositionEmbeddings: context, sequenceLength: 1)
       for factor in [8.0, 32.0] {
         let candidate = RotaryConfiguration(
           theta: theta, kind: .llama3(factor: factor, lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 8192))
@@ -139,7 +146,8 @@ private struct GGUFReader {
           && zip(factors, zip(plain.inverse, scaled.inverse)).allSatisfy { abs($0 * $1.1 / $1.0 - 1) < 1e-3 }
         if matches { return candidate }
       }
-      throw .configuration("\(file.path): rope_freqs.weight is not one of Llama 3's published scalings (factor 8 or 32)")
+      throw .configuration(
+        "\(file.path): rope_freqs.weight is not one of Llama 3's published scalings (factor 8 or 32)")
     }
     let factor = double("llama.rope.scaling.factor") ?? double("llama.rope.scale_linear") ?? 1
     switch string("llama.rope.scaling.type") ?? (factor == 1 ? "none" : "linear") {
@@ -148,8 +156,11 @@ private struct GGUFReader {
     case "yarn":
       return RotaryConfiguration(
         theta: theta,
-        kind: .yarn(.init(factor: factor, originalMaxPositions: integer("llama.rope.scaling.original_context_length") ?? context)))
-    case let type: throw .configuration("\(file.path): llama.rope.scaling.type is \"\(type)\"; known are none, linear, yarn")
+        kind: .yarn(
+          .init(factor: factor, originalMaxPositions: integer("llama.rope.scaling.original_context_length") ?? context))
+      )
+    case let type:
+      throw .configuration("\(file.path): llama.rope.scaling.type is \"\(type)\"; known are none, linear, yarn")
     }
   }
 }

@@ -2,8 +2,9 @@ import Kernels
 import Packing
 import Tensors
 
-/// From hidden states to the log-probability of each label and back, a block of rows at a time: a full rows x vocabulary matrix for the
-/// whole micro-batch exists only as far as `logitsBudget` allows; blocks beyond it are computed again in backward.
+/// From hidden states to the log-probability of each label and back, a block of rows at a time: a full rows x
+/// vocabulary matrix for the whole micro-batch exists only as far as `logitsBudget` allows; blocks beyond it are
+/// computed again in backward.
 final class LanguageModelHead {
   private let vocabSize, hiddenSize: Int
   private let pool: ThreadPool
@@ -42,9 +43,11 @@ final class LanguageModelHead {
   /// Whether block `index` of `count` still has its logits when backward comes.
   private func isKept(_ index: Int, of count: Int) -> Bool { count <= slots || index < slots - 1 }
 
-  /// Writes `log p(label)` of every prediction to `logps`. `hidden` is `[rows, hiddenSize]` after the final norm, `weight` `[vocabSize, hiddenSize]`.
+  /// Writes `log p(label)` of every prediction to `logps`. `hidden` is `[rows, hiddenSize]` after the final norm,
+  /// `weight` `[vocabSize, hiddenSize]`.
   func forward(
-    _ batch: PackedPairs, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>, logps: UnsafeMutableBufferPointer<Float>
+    _ batch: PackedPairs, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>,
+    logps: UnsafeMutableBufferPointer<Float>
   ) {
     precondition(logps.count >= batch.predictionCount, "there are fewer places for log-probabilities than predictions")
     assignPredictions(batch)
@@ -62,9 +65,11 @@ final class LanguageModelHead {
     }
   }
 
-  /// `dHidden[rows, hiddenSize]` (overwritten) and `dWeight += `, given each prediction's dLoss/dlogp. Follows `forward` on the same batch.
+  /// `dHidden[rows, hiddenSize]` (overwritten) and `dWeight += `, given each prediction's dLoss/dlogp. Follows
+  /// `forward` on the same batch.
   func backward(
-    _ batch: PackedPairs, weights: UnsafeBufferPointer<Float>, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>,
+    _ batch: PackedPairs, weights: UnsafeBufferPointer<Float>, hidden: UnsafePointer<Float>,
+    weight: UnsafePointer<Float>,
     dHidden: UnsafeMutablePointer<Float>, dWeight: UnsafeMutablePointer<Float>
   ) {
     let blocks = blocks(batch.rowCount)
@@ -79,15 +84,18 @@ final class LanguageModelHead {
         pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, logits, weight: weight,
         dHidden + rows.lowerBound * hiddenSize)
       Matmul.weightGradient(
-        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, logits, hidden + rows.lowerBound * hiddenSize, dWeight)
+        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, logits, hidden + rows.lowerBound * hiddenSize,
+        dWeight)
     }
   }
 
   private func computeLogits(
-    _ rows: Range<Int>, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>, _ logits: UnsafeMutablePointer<Float>
+    _ rows: Range<Int>, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>,
+    _ logits: UnsafeMutablePointer<Float>
   ) {
     Matmul.linearByColumns(
-      pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden + rows.lowerBound * hiddenSize, weight: weight,
+      pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden + rows.lowerBound * hiddenSize,
+      weight: weight,
       logits)
   }
 

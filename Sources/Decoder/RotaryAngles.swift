@@ -34,7 +34,8 @@ final class RotaryAngles {
     guard needed > positions else { return }
     tableLength = stretched
     let (inverse, factor) = configuration.rope.frequencies(
-      headDim: configuration.headDim, maxPositionEmbeddings: configuration.maxPositionEmbeddings, sequenceLength: length)
+      headDim: configuration.headDim, maxPositionEmbeddings: configuration.maxPositionEmbeddings, sequenceLength: length
+    )
     positions = max(needed, 2 * positions)
     cosine = []
     sine = []

@@ -42,7 +42,9 @@ package struct RotaryConfiguration: Sendable, Equatable {
 
   /// Inverse frequencies of the `headDim / 2` feature pairs, and the factor on cosine and sine.
   /// - Parameter sequenceLength: used by `dynamic` only.
-  func frequencies(headDim: Int, maxPositionEmbeddings: Int, sequenceLength: Int) -> (inverse: [Float], attentionFactor: Float) {
+  func frequencies(headDim: Int, maxPositionEmbeddings: Int, sequenceLength: Int) -> (
+    inverse: [Float], attentionFactor: Float
+  ) {
     let plain = Self.inverseFrequencies(theta: theta, headDim: headDim)
     switch kind {
     case .standard: return (plain, 1)
@@ -53,7 +55,9 @@ package struct RotaryConfiguration: Sendable, Equatable {
       let theta = theta * pow(stretch, Double(headDim) / Double(headDim - 2))
       return (Self.inverseFrequencies(theta: theta, headDim: headDim), 1)
     case .llama3(let factor, let low, let high, let original):
-      return (plain.map { Self.llama3(Double($0), factor: factor, low: low, high: high, original: Double(original)) }, 1)
+      return (
+        plain.map { Self.llama3(Double($0), factor: factor, low: low, high: high, original: Double(original)) }, 1
+      )
     case .yarn(let yarn): return yarn.frequencies(theta: theta, headDim: headDim)
     }
   }
@@ -73,7 +77,8 @@ package struct RotaryConfiguration: Sendable, Equatable {
 }
 
 extension RotaryConfiguration.Yarn {
-  /// Features that turn often are kept, those that turn less than once are interpolated, with a ramp between (arXiv 2309.00071).
+  /// Features that turn often are kept, those that turn less than once are interpolated, with a ramp between (arXiv
+  /// 2309.00071).
   fileprivate func frequencies(theta: Double, headDim: Int) -> (inverse: [Float], attentionFactor: Float) {
     func feature(turns: Double) -> Double {
       Double(headDim) * log(Double(originalMaxPositions) / (turns * 2 * .pi)) / (2 * log(theta))
@@ -93,7 +98,9 @@ extension RotaryConfiguration.Yarn {
 
   private var defaultAttentionFactor: Double {
     func magnitude(_ mscale: Double) -> Double { factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1 }
-    if let mscale, let mscaleAllDim, mscale != 0, mscaleAllDim != 0 { return magnitude(mscale) / magnitude(mscaleAllDim) }
+    if let mscale, let mscaleAllDim, mscale != 0, mscaleAllDim != 0 {
+      return magnitude(mscale) / magnitude(mscaleAllDim)
+    }
     return magnitude(1)
   }
 }
@@ -103,15 +110,19 @@ extension RotaryConfiguration {
   init(huggingFace config: ConfigReader, maxPositionEmbeddings: Int) throws(DecoderError) {
     let key = config["rope_parameters"]?.object != nil ? "rope_parameters" : "rope_scaling"
     let isAbsent = config[key]?.isNull ?? true
-    let scaling = try ConfigReader(isAbsent ? .object(JSONObject()) : config[key] ?? .null, name: "\(config.name): \(key)")
+    let scaling = try ConfigReader(
+      isAbsent ? .object(JSONObject()) : config[key] ?? .null, name: "\(config.name): \(key)")
     let topTheta = try config.double("rope_theta")
     let ownTheta = try scaling.double("rope_theta")
     theta = ownTheta ?? topTheta ?? 10_000
-    guard theta > 1, theta.isFinite else { throw .configuration("\(config.name): rope_theta is \(theta); expected more than 1") }
+    guard theta > 1, theta.isFinite else {
+      throw .configuration("\(config.name): rope_theta is \(theta); expected more than 1")
+    }
     let (newSpelling, oldSpelling) = (try scaling.string("rope_type"), try scaling.string("type"))
     let type = newSpelling ?? oldSpelling ?? "default"
     if let partial = try scaling.double("partial_rotary_factor"), partial != 1 {
-      throw .configuration("\(scaling.name): partial_rotary_factor is \(partial); this version rotates whole heads only")
+      throw .configuration(
+        "\(scaling.name): partial_rotary_factor is \(partial); this version rotates whole heads only")
     }
     let outside = try config.integer("original_max_position_embeddings")
     let inside = try scaling.integer("original_max_position_embeddings")
@@ -124,7 +135,9 @@ extension RotaryConfiguration {
   ) throws(DecoderError) -> Kind {
     func positive(_ key: String) throws(DecoderError) -> Double {
       let value = try scaling.requiredDouble(key)
-      guard value > 0, value.isFinite else { throw .configuration("\(scaling.name): \(key) is \(value); expected more than 0") }
+      guard value > 0, value.isFinite else {
+        throw .configuration("\(scaling.name): \(key) is \(value); expected more than 0")
+      }
       return value
     }
     guard original > 0 else {

@@ -9,7 +9,8 @@ package struct JSONError: Error, CustomStringConvertible, Equatable {
 }
 
 extension JSONValue {
-  /// Parses one document. Duplicate keys keep the last value (as Python does); nesting is limited to 2048 by the parser.
+  /// Parses one document. Duplicate keys keep the last value (as Python does); nesting is limited to 2048 by the
+  /// parser.
   /// - Throws: `JSONError` naming line and column.
   package init(parsing bytes: some Collection<UInt8>) throws(JSONError) {
     let parsed: Result<JSONValue, JSONError>? = bytes.withContiguousStorageIfAvailable(Self.parse)

@@ -1,7 +1,7 @@
 /// A JSON document, with object keys in file order and compared byte by byte.
 ///
-/// Swift's `String ==` treats composed and decomposed accents as equal, so a `Dictionary<String, _>` would merge two vocabulary entries;
-/// objects here are arrays of members, and look-ups compare UTF-8.
+/// Swift's `String ==` treats composed and decomposed accents as equal, so a `Dictionary<String, _>` would merge two
+/// vocabulary entries; objects here are arrays of members, and look-ups compare UTF-8.
 package enum JSONValue: Sendable {
   case null
   case bool(Bool)
@@ -71,7 +71,8 @@ extension JSONValue {
   }
 }
 
-extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral, ExpressibleByBooleanLiteral,
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,
+  ExpressibleByBooleanLiteral,
   ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
   package init(stringLiteral value: String) { self = .string(value) }

@@ -1,7 +1,7 @@
 extension JSONValue {
-  /// The value as JSON text. `indent: nil` gives one line with `", "` and `": "` as Python's `json.dumps`; a number gives that many
-  /// spaces a level. Characters above ASCII are written as they are. Doubles are the shortest text that reads back the same;
-  /// NaN and infinities, which JSON lacks, are written as `null`.
+  /// The value as JSON text. `indent: nil` gives one line with `", "` and `": "` as Python's `json.dumps`; a number
+  /// gives that many spaces a level. Characters above ASCII are written as they are. Doubles are the shortest text that
+  /// reads back the same; NaN and infinities, which JSON lacks, are written as `null`.
   package func serialized(indent: Int? = nil) -> String {
     var text = ""
     write(to: &text, indent: indent, level: 0)

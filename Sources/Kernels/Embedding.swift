@@ -10,8 +10,8 @@ package enum Embedding {
     }
   }
 
-  /// `dTable[token] += dX[row]`, but not for the token `frozen`. A token may occur many times, so threads own columns: every sum runs in
-  /// row order.
+  /// `dTable[token] += dX[row]`, but not for the token `frozen`. A token may occur many times, so threads own columns:
+  /// every sum runs in row order.
   package static func backward(
     _ pool: ThreadPool, size: Int, tokens: UnsafeBufferPointer<Int32>, frozen: Int32?,
     _ dX: UnsafePointer<Float>, dTable: UnsafeMutablePointer<Float>
@@ -19,7 +19,8 @@ package enum Embedding {
     pool.ranges(size, grain: 16) { columns in
       for row in 0..<tokens.count where tokens[row] != frozen {
         Vectors.add(
-          dX + row * size + columns.lowerBound, to: dTable + Int(tokens[row]) * size + columns.lowerBound, count: columns.count)
+          dX + row * size + columns.lowerBound, to: dTable + Int(tokens[row]) * size + columns.lowerBound,
+          count: columns.count)
       }
     }
   }

@@ -1,10 +1,12 @@
-import COpenBLAS
+import COneDNN
+import Glibc
 
-/// Matrix products, row-major. The seam behind which a library (OpenBLAS here) does the work: one call is one thread; the `ThreadPool`
-/// forms divide rows or columns so that every output element is summed by one thread in the library's own order.
+/// Matrix products, row-major. The seam behind which a library (oneDNN here: it picks its kernels by what the processor
+/// has, whatever the environment says) does the work: one call is one thread; the `ThreadPool` forms divide rows or
+/// columns so that every output element is summed by one thread in the library's own order.
 package enum Matmul {
-  /// `C[m, n] = alpha * A[m, k] * B + beta * C`, with `B` as `[n, k]` when `transposeB`, and `A` as `[k, m]` when `transposeA`.
-  /// `lda`, `ldb`, `ldc` are the distances between rows in memory.
+  /// `C[m, n] = alpha * A[m, k] * B + beta * C`, with `B` as `[n, k]` when `transposeB`, and `A` as `[k, m]` when
+  /// `transposeA`. `lda`, `ldb`, `ldc` are the distances between rows in memory.
   @inline(__always)
   package static func multiply(
     transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int, alpha: Float = 1,
@@ -12,9 +14,22 @@ package enum Matmul {
     _ c: UnsafeMutablePointer<Float>, ldc: Int
   ) {
     if m == 0 || n == 0 { return }
-    cblas_sgemm(
-      CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans, blasint(m), blasint(n),
-      blasint(k), alpha, a, blasint(lda), b, blasint(ldb), beta, c, blasint(ldc))
+    if k == 0 { return clear(m: m, n: n, beta: beta, c, ldc: ldc) }
+    OpenMP.useOneThread()
+    let status = dnnl_sgemm(
+      CChar(bitPattern: transposeA ? UInt8(ascii: "T") : UInt8(ascii: "N")),
+      CChar(bitPattern: transposeB ? UInt8(ascii: "T") : UInt8(ascii: "N")), dnnl_dim_t(m), dnnl_dim_t(n),
+      dnnl_dim_t(k),
+      alpha, a, dnnl_dim_t(lda), b, dnnl_dim_t(ldb), beta, c, dnnl_dim_t(ldc))
+    precondition(
+      status == dnnl_success, "a product of \(m) x \(n) x \(k) failed with status \(status.rawValue) of oneDNN")
+  }
+
+  /// A sum over nothing: `C = beta * C`.
+  private static func clear(m: Int, n: Int, beta: Float, _ c: UnsafeMutablePointer<Float>, ldc: Int) {
+    for row in 0..<m {
+      for column in 0..<n { c[row * ldc + column] = beta == 0 ? 0 : beta * c[row * ldc + column] }
+    }
   }
 
   /// `Y[rows, outputs] (+)= X[rows, inputs] * W[outputs, inputs]^T`: a linear layer. Divided by rows.
@@ -60,16 +75,38 @@ package enum Matmul {
   ) {
     pool.ranges(outputs, grain: 16) { range in
       multiply(
-        transposeA: true, m: range.count, n: inputs, k: rows, dY + range.lowerBound, lda: outputs, x, ldb: inputs, beta: 1,
+        transposeA: true, m: range.count, n: inputs, k: rows, dY + range.lowerBound, lda: outputs, x, ldb: inputs,
+        beta: 1,
         dW + range.lowerBound * inputs, ldc: inputs)
     }
   }
 }
 
 extension Matmul {
-  /// Makes each library call run on the thread that makes it; call once before the first product.
-  package static func useOneThreadPerCall() { openblas_set_num_threads(1) }
+  /// The instruction set the library uses on this processor, such as `avx512_core_bf16`.
+  package static var instructionSet: String {
+    switch dnnl_get_effective_cpu_isa() {
+    case dnnl_cpu_isa_sse41: "sse41"
+    case dnnl_cpu_isa_avx: "avx"
+    case dnnl_cpu_isa_avx2: "avx2"
+    case dnnl_cpu_isa_avx2_vnni: "avx2_vnni"
+    case dnnl_cpu_isa_avx512_core: "avx512_core"
+    case dnnl_cpu_isa_avx512_core_vnni: "avx512_core_vnni"
+    case dnnl_cpu_isa_avx512_core_bf16: "avx512_core_bf16"
+    case dnnl_cpu_isa_avx512_core_amx: "avx512_core_amx"
+    case let other: "isa \(other.rawValue)"
+    }
+  }
+}
 
-  /// The kernels the library chose for this processor, such as `SkylakeX`.
-  package static var coreName: String { String(cString: openblas_get_corename()) }
+/// oneDNN divides its work over OpenMP threads where it was built with OpenMP; here the threads are the pool's.
+private enum OpenMP {
+  private static let setThreads: (@convention(c) (Int32) -> Void)? = {
+    // libgomp comes with oneDNN's library, not with this program.
+    guard let symbol = dlsym(nil, "omp_set_num_threads") else { return nil }
+    return unsafeBitCast(symbol, to: (@convention(c) (Int32) -> Void).self)
+  }()
+
+  /// The setting belongs to the calling thread, and costs a store.
+  @inline(__always) static func useOneThread() { setThreads?(1) }
 }

@@ -23,7 +23,8 @@ package enum RMSNorm {
     }
   }
 
-  /// `dX[rows, size] += ` the gradient through the norm, `dWeight[size] += ` the sum over rows. `partials` is scratch of `threads * size`.
+  /// `dX[rows, size] += ` the gradient through the norm, `dWeight[size] += ` the sum over rows. `partials` is scratch
+  /// of `threads * size`.
   package static func backward(
     _ pool: ThreadPool, rows: Int, size: Int, epsilon: Float, _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>,
     _ dY: UnsafePointer<Float>, _ dX: UnsafeMutablePointer<Float>, dWeight: UnsafeMutablePointer<Float>,
@@ -34,7 +35,8 @@ package enum RMSNorm {
       partial.update(repeating: 0, count: size)
       for row in (rows * thread / pool.threadCount)..<(rows * (thread + 1) / pool.threadCount) {
         backwardRow(
-          size: size, epsilon: epsilon, x + row * size, weight: weight, dY + row * size, dX + row * size, dWeight: partial)
+          size: size, epsilon: epsilon, x + row * size, weight: weight, dY + row * size, dX + row * size,
+          dWeight: partial)
       }
     }
     for thread in 0..<pool.threadCount { Vectors.add(partials + thread * size, to: dWeight, count: size) }
@@ -63,7 +65,9 @@ package enum RMSNorm {
     while i + 16 <= size {
       let dY = dY.lanes(i)
       let x = x.lanes(i)
-      dX.store(dX.lanes(i).addingProduct(dY * weight.lanes(i), Lanes(repeating: scale)).addingProduct(x, Lanes(repeating: -pull)), i)
+      dX.store(
+        dX.lanes(i).addingProduct(dY * weight.lanes(i), Lanes(repeating: scale)).addingProduct(
+          x, Lanes(repeating: -pull)), i)
       dWeight.store(dWeight.lanes(i).addingProduct(dY * x, Lanes(repeating: scale)), i)
       i += 16
     }

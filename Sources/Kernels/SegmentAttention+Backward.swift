@@ -1,8 +1,9 @@
 extension SegmentAttention {
   /// `dQKV[rows, stride]` (overwritten) from `dOutput[rows, queryHeads * headDim]`, with what the forward pass kept.
   ///
-  /// `families` are groups of segments that share keys: prefix first, then the segments that continue it. A task is one (family, key head):
-  /// the gradients of the shared prefix's keys sum all three parts on one thread, in the order of the segments.
+  /// `families` are groups of segments that share keys: prefix first, then the segments that continue it. A task is one
+  /// (family, key head): the gradients of the shared prefix's keys sum all three parts on one thread, in the order of
+  /// the segments.
   package func backward(
     _ families: [[Segment]], _ qkv: UnsafePointer<Float>, output: UnsafePointer<Float>, lse: UnsafePointer<Float>,
     dOutput: UnsafePointer<Float>, _ dQKV: UnsafeMutablePointer<Float>
@@ -14,7 +15,8 @@ extension SegmentAttention {
       for segment in family {
         for row in Swift.stride(from: 0, to: segment.count, by: shape.tileRows) {
           backward(
-            tile(segment, at: row), segment, keyHead: keyHead, scratch, qkv, output: output, lse: lse, dOutput: dOutput, dQKV)
+            tile(segment, at: row), segment, keyHead: keyHead, scratch, qkv, output: output, lse: lse, dOutput: dOutput,
+            dQKV)
         }
       }
     }
@@ -30,7 +32,8 @@ extension SegmentAttention {
   /// With P = softmax(S): dV += P^T dO, dP = dO V^T, dS = P * (dP - rowsum(dO * O)), dQ = dS K, dK += dS^T Q.
   private func backward(
     _ tile: Tile, _ segment: Segment, keyHead: Int, _ scratch: Scratch, _ qkv: UnsafePointer<Float>,
-    output: UnsafePointer<Float>, lse: UnsafePointer<Float>, dOutput: UnsafePointer<Float>, _ dQKV: UnsafeMutablePointer<Float>
+    output: UnsafePointer<Float>, lse: UnsafePointer<Float>, dOutput: UnsafePointer<Float>,
+    _ dQKV: UnsafeMutablePointer<Float>
   ) {
     let (group, dim, stride, keys) = (shape.group, shape.headDim, shape.stride, tile.keys)
     let height = tile.rows * group
@@ -44,7 +47,8 @@ extension SegmentAttention {
     scores(tile, keyHead: keyHead, height: height, queries: scratch.queries, qkv, scratch.scores)
     forEachKeyRun(tile) { keyRow, offset, count in
       Matmul.multiply(
-        transposeB: true, m: height, n: count, k: dim, scratch.dOutputs, lda: dim, qkv + keyRow * stride + valueColumn(keyHead),
+        transposeB: true, m: height, n: count, k: dim, scratch.dOutputs, lda: dim,
+        qkv + keyRow * stride + valueColumn(keyHead),
         ldb: stride, scratch.dScores + offset, ldc: keys)
     }
     for row in 0..<tile.rows {
@@ -61,7 +65,8 @@ extension SegmentAttention {
     forEachKeyRun(tile) { keyRow, offset, count in
       let keyPlace = keyRow * stride + keyColumn(keyHead)
       Matmul.multiply(
-        m: height, n: dim, k: count, alpha: shape.scale, scratch.dScores + offset, lda: keys, qkv + keyPlace, ldb: stride,
+        m: height, n: dim, k: count, alpha: shape.scale, scratch.dScores + offset, lda: keys, qkv + keyPlace,
+        ldb: stride,
         beta: beta, scratch.dQueries, ldc: dim)
       beta = 1
       Matmul.multiply(
@@ -77,7 +82,8 @@ extension SegmentAttention {
   /// Replaces a row of scores by probabilities, and of dP by dS; keys that are not visible get zero in both.
   @inline(__always)
   private func softmaxBackward(
-    _ scores: UnsafeMutablePointer<Float>, _ dScores: UnsafeMutablePointer<Float>, keys: Int, visible: Range<Int>, lse: Float,
+    _ scores: UnsafeMutablePointer<Float>, _ dScores: UnsafeMutablePointer<Float>, keys: Int, visible: Range<Int>,
+    lse: Float,
     delta: Float
   ) {
     scores.update(repeating: 0, count: visible.lowerBound)

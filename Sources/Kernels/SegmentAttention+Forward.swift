@@ -3,7 +3,8 @@
 #endif
 
 extension SegmentAttention {
-  /// `output[rows, queryHeads * headDim]` and `lse[rows, queryHeads]` (log of each query's sum of e^score) from `qkv[rows, stride]`.
+  /// `output[rows, queryHeads * headDim]` and `lse[rows, queryHeads]` (log of each query's sum of e^score) from
+  /// `qkv[rows, stride]`.
   ///
   /// Every (segment, key head, tile) is a task of its own and writes rows of its own.
   package func forward(
@@ -18,7 +19,8 @@ extension SegmentAttention {
     }
     pool.tasks(tasks.count) { index, thread in
       let task = tasks[index]
-      forward(tile(task.segment, at: task.row), task.segment, keyHead: task.keyHead, scratch(thread), qkv, output, lse: lse)
+      forward(
+        tile(task.segment, at: task.row), task.segment, keyHead: task.keyHead, scratch(thread), qkv, output, lse: lse)
     }
   }
 
@@ -46,7 +48,8 @@ extension SegmentAttention {
     var beta: Float = 0
     forEachKeyRun(tile) { keyRow, offset, count in
       Matmul.multiply(
-        m: height, n: dim, k: count, scratch.scores + offset, lda: tile.keys, qkv + keyRow * stride + valueColumn(keyHead),
+        m: height, n: dim, k: count, scratch.scores + offset, lda: tile.keys,
+        qkv + keyRow * stride + valueColumn(keyHead),
         ldb: stride, beta: beta, scratch.outputs, ldc: dim)
       beta = 1
     }

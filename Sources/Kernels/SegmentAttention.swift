@@ -1,10 +1,11 @@
 /// Causal attention over rows that share prefixes, exact and without padding.
 ///
-/// A segment is a run of rows; its queries see all of the segment's prefix (an earlier run, positions 0 ..< prefixCount) and their own
-/// segment up to themselves, within a sliding window where the model has one. Query heads that share a key head are stacked into one
-/// tall block, so the products are large even for one head's 64 features.
+/// A segment is a run of rows; its queries see all of the segment's prefix (an earlier run, positions 0 ..<
+/// prefixCount) and their own segment up to themselves, within a sliding window where the model has one. Query heads
+/// that share a key head are stacked into one tall block, so the products are large even for one head's 64 features.
 package struct SegmentAttention {
-  /// Rows `start ..< start + count` at positions `prefixCount ...`, continuing rows `prefixStart ..< prefixStart + prefixCount`.
+  /// Rows `start ..< start + count` at positions `prefixCount ...`, continuing rows `prefixStart ..< prefixStart +
+  /// prefixCount`.
   package struct Segment: Sendable, Equatable {
     package var prefixStart: Int
     package var prefixCount: Int
@@ -40,7 +41,8 @@ package struct SegmentAttention {
     package var group: Int { queryHeads / keyHeads }
     package var stride: Int { (queryHeads + 2 * keyHeads) * headDim }
     package var outputStride: Int { queryHeads * headDim }
-    /// Query rows of a tile: tall enough for the product, low enough that little above the diagonal is computed in vain.
+    /// Query rows of a tile: tall enough for the product, low enough that little above the diagonal is computed in
+    /// vain.
     var tileRows: Int { group <= 3 ? 64 : group <= 8 ? 32 : 16 }
     var tileHeight: Int { tileRows * group }
   }
@@ -68,7 +70,8 @@ package struct SegmentAttention {
     shape.tileHeight * (2 * maxKeys + 4 * shape.headDim + 2)
   }
 
-  /// One thread's scratch: tall blocks of queries, outputs and their gradients, scores and their gradients, two numbers a row.
+  /// One thread's scratch: tall blocks of queries, outputs and their gradients, scores and their gradients, two numbers
+  /// a row.
   struct Scratch {
     let queries, outputs, dQueries, dOutputs, scores, dScores, lse, delta: UnsafeMutablePointer<Float>
   }
@@ -135,7 +138,8 @@ package struct SegmentAttention {
   }
 
   func scatter(
-    _ tile: Tile, _ segment: Segment, _ block: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>, stride: Int,
+    _ tile: Tile, _ segment: Segment, _ block: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>,
+    stride: Int,
     column: Int
   ) {
     let width = shape.group * shape.headDim
@@ -144,7 +148,8 @@ package struct SegmentAttention {
     }
   }
 
-  /// Calls `body(rows' first row, key offset in the tile, count)` for the prefix part and the own part, skipping empty ones.
+  /// Calls `body(rows' first row, key offset in the tile, count)` for the prefix part and the own part, skipping empty
+  /// ones.
   @inline(__always)
   func forEachKeyRun(_ tile: Tile, _ body: (_ row: Int, _ offset: Int, _ count: Int) -> Void) {
     if tile.prefixCount > 0 { body(tile.prefixRow, 0, tile.prefixCount) }

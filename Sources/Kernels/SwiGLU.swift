@@ -56,7 +56,8 @@ package enum SwiGLU {
     count == 16 ? x.lanes(i) : partialLanes(x + i, count: count, fill: 0)
   }
 
-  @inline(__always) private static func store(_ value: Lanes, to x: UnsafeMutablePointer<Float>, _ i: Int, _ count: Int) {
+  @inline(__always) private static func store(_ value: Lanes, to x: UnsafeMutablePointer<Float>, _ i: Int, _ count: Int)
+  {
     if count == 16 { return x.store(value, i) }
     for lane in 0..<count { x[i + lane] = value[lane] }
   }

@@ -3,8 +3,9 @@ import Synchronization
 
 /// The threads of one rank. `run` calls a body once on each of them and returns when all are done.
 ///
-/// Threads spin briefly between calls and then sleep, so that ranks which share a core do not starve each other. Work is divided by index,
-/// never by who comes first where results are summed, so the same thread count gives the same bits.
+/// Threads spin briefly between calls and then sleep, so that ranks which share a core do not starve each other. Work
+/// is divided by index, never by who comes first where results are summed, so the same thread count gives the same
+/// bits.
 package final class ThreadPool: @unchecked Sendable {
   package let threadCount: Int
 
@@ -57,8 +58,8 @@ package final class ThreadPool: @unchecked Sendable {
     wake.deallocate()
   }
 
-  /// Calls `body(0 ..< threadCount)`, each index on a thread of its own. Inside a body, a further call does all indices on the thread that
-  /// makes it: the others are taken.
+  /// Calls `body(0 ..< threadCount)`, each index on a thread of its own. Inside a body, a further call does all indices
+  /// on the thread that makes it: the others are taken.
   package func run(_ body: (Int) -> Void) {
     if threadCount == 1 || isBusy.exchange(true, ordering: .acquiring) {
       for index in 0..<threadCount { body(index) }
@@ -79,7 +80,8 @@ package final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Splits `0 ..< count` into one contiguous range a thread (multiples of `grain` but for the last) and calls `body` for each that is not empty.
+  /// Splits `0 ..< count` into one contiguous range a thread (multiples of `grain` but for the last) and calls `body`
+  /// for each that is not empty.
   package func ranges(_ count: Int, grain: Int = 1, _ body: (Range<Int>) -> Void) {
     guard count > 0 else { return }
     let grains = (count + grain - 1) / grain
@@ -91,8 +93,8 @@ package final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Hands out `0 ..< count` one by one to whichever thread is free; for tasks of uneven size that write to places of their own.
-  /// The body also gets the index of its thread, for scratch memory.
+  /// Hands out `0 ..< count` one by one to whichever thread is free; for tasks of uneven size that write to places of
+  /// their own. The body also gets the index of its thread, for scratch memory.
   package func tasks(_ count: Int, _ body: (_ task: Int, _ thread: Int) -> Void) {
     let next = Atomic<Int>(0)
     run { thread in

@@ -17,8 +17,9 @@ package enum TokenLogProbability {
     }
   }
 
-  /// Overwrites a row of logits with `factor * softmax(logits)`. With weights w = dLoss/dlogp of the row's labels the gradient is
-  /// the sum of w * (onehot - softmax): `factor` is minus the sum of w, and the caller then adds w at each label.
+  /// Overwrites a row of logits with `factor * softmax(logits)`. With weights w = dLoss/dlogp of the row's labels the
+  /// gradient is the sum of w * (onehot - softmax): `factor` is minus the sum of w, and the caller then adds w at each
+  /// label.
   package static func softmax(
     times factor: Float, vocabulary: Int, logZ: Float, _ logits: UnsafeMutablePointer<Float>
   ) {

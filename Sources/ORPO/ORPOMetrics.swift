@@ -1,7 +1,7 @@
 /// Sums over the pairs of micro-batches, to be added over micro-batches and ranks and then named.
 ///
-/// `nll` and `oddsLoss` carry their coefficients already, so their sum over a whole step is the step's value; everything else is a
-/// plain sum over pairs.
+/// `nll` and `oddsLoss` carry their coefficients already, so their sum over a whole step is the step's value;
+/// everything else is a plain sum over pairs.
 package struct ORPOMetrics: Sendable, Equatable {
   /// Share of the step's negative log-likelihood.
   package var nll = 0.0
@@ -84,9 +84,10 @@ extension ORPOMetrics {
 extension ORPOMetrics {
   /// The logged means under TRL's names, in the order they are logged.
   ///
-  /// `self` is the sum over all micro-batches and ranks of `steps` optimizer steps (or of one pass over the evaluation pairs).
-  /// `log_odds_ratio` is logsigmoid(z) and `log_odds_chosen` is z, both without alpha and, also when the temperature is not 1, without
-  /// the temperature, so that runs with different settings can be compared; `loss` contains both.
+  /// `self` is the sum over all micro-batches and ranks of `steps` optimizer steps (or of one pass over the evaluation
+  /// pairs). `log_odds_ratio` is logsigmoid(z) and `log_odds_chosen` is z, both without alpha and, also when the
+  /// temperature is not 1, without the temperature, so that runs with different settings can be compared; `loss`
+  /// contains both.
   ///
   /// - Parameter prefix: `eval_` for evaluation.
   package func named(prefix: String = "", steps: Int = 1) -> [(name: String, value: Double)] {

@@ -1,7 +1,7 @@
 package import Packing
 
-/// The odds-ratio preference objective (Hong, Lee and Thorne 2024, arXiv 2403.07691), as a map from token log-probabilities
-/// to a loss, metrics and one weight per prediction.
+/// The odds-ratio preference objective (Hong, Lee and Thorne 2024, arXiv 2403.07691), as a map from token
+/// log-probabilities to a loss, metrics and one weight per prediction.
 ///
 /// For one pair, with `a` the mean log-probability of a completion and `odds(a) = e^a / (1 - e^a)`:
 ///
@@ -46,7 +46,8 @@ package struct ORPOObjective: Sendable, Equatable {
   /// - Parameters:
   ///   - logProbs: `[predictions]`, log-probability of each label of `pairs`, in nats.
   ///   - coefficients: `[pairs]`.
-  ///   - weights: `[predictions]`, overwritten. A prediction inside the shared prefix gets the sum of what both sequences ask of it.
+  ///   - weights: `[predictions]`, overwritten. A prediction inside the shared prefix gets the sum of what both
+  ///     sequences ask of it.
   /// - Returns: the micro-batch's share of the step's metrics; finite whenever `logProbs` is.
   package func evaluate(
     logProbs: UnsafeBufferPointer<Float>, pairs: PackedPairs, coefficients: [PairCoefficients],
@@ -82,7 +83,8 @@ package struct ORPOObjective: Sendable, Equatable {
 
       let chosen = pair.chosenTokens(fromPrediction: pair.chosenPromptPredictions)
       let rejected = pair.rejectedTokens(fromPrediction: pair.rejectedPromptPredictions)
-      // The only token of a one-token sequence is never predicted: such a completion has no odds, and its pair no odds term.
+      // The only token of a one-token sequence is never predicted: such a completion has no odds, and its pair no odds
+      // term.
       guard chosen.count > 0, rejected.count > 0 else { continue }
       let odds = PairOdds(
         chosenLogp: chosen.sum(logProbs) / Double(chosen.count),

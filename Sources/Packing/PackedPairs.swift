@@ -1,10 +1,12 @@
 /// A micro-batch: the rows of its pairs laid end to end, no padding, each pair as segments P | C | R.
 ///
-/// P (prefix) is the longest common beginning of the two whole sequences, computed once; C and R are the rest of chosen and
-/// rejected. A row is one input token; a *prediction* is (row, label): the last row of P carries up to two of them, one for each branch.
-/// Predictions of a pair are contiguous: those inside P, then the chosen branch, then the rejected branch.
+/// P (prefix) is the longest common beginning of the two whole sequences, computed once; C and R are the rest of chosen
+/// and rejected. A row is one input token; a *prediction* is (row, label): the last row of P carries up to two of them,
+/// one for each branch. Predictions of a pair are contiguous: those inside P, then the chosen branch, then the rejected
+/// branch.
 package struct PackedPairs: Sendable {
-  /// One pair's place in the micro-batch. Row ranges index `tokens`; prediction ranges index `labels` and `predictionRows`.
+  /// One pair's place in the micro-batch. Row ranges index `tokens`; prediction ranges index `labels` and
+  /// `predictionRows`.
   package struct Pair: Sendable, Equatable {
     package var prefixRows: Range<Int>
     package var chosenRows: Range<Int>
@@ -50,14 +52,18 @@ package struct PackedPairs: Sendable {
     let chosen = appendRows(pair.chosen, shared..<max(pair.chosen.count - 1, shared))
     let rejected = appendRows(pair.rejected, shared..<max(pair.rejected.count - 1, shared))
 
-    let sharedPredictions = appendPredictions(pair.chosen, labels: min(1, shared)..<shared) { prefix.lowerBound + $0 - 1 }
+    let sharedPredictions = appendPredictions(pair.chosen, labels: min(1, shared)..<shared) {
+      prefix.lowerBound + $0 - 1
+    }
     func row(before label: Int, branch: Range<Int>) -> Int {
       label - 1 < shared ? prefix.lowerBound + label - 1 : branch.lowerBound + label - 1 - shared
     }
     let chosenPredictions = appendPredictions(pair.chosen, labels: firstLabel..<max(pair.chosen.count, firstLabel)) {
       row(before: $0, branch: chosen)
     }
-    let rejectedPredictions = appendPredictions(pair.rejected, labels: firstLabel..<max(pair.rejected.count, firstLabel)) {
+    let rejectedPredictions = appendPredictions(
+      pair.rejected, labels: firstLabel..<max(pair.rejected.count, firstLabel)
+    ) {
       row(before: $0, branch: rejected)
     }
     self.pairs.append(

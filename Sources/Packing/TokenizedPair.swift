@@ -6,7 +6,8 @@ package struct TokenizedPair: Sendable, Equatable {
   package var rejected: [Int32]
   /// Tokens of `chosen` that belong to the prompt; the completion is what follows.
   package var chosenPromptLength: Int
-  /// Tokens of `rejected` that belong to the prompt. Differs from `chosenPromptLength` only when a token spans the boundary.
+  /// Tokens of `rejected` that belong to the prompt. Differs from `chosenPromptLength` only when a token spans the
+  /// boundary.
   package var rejectedPromptLength: Int
 
   package init(chosen: [Int32], rejected: [Int32], chosenPromptLength: Int, rejectedPromptLength: Int) {
@@ -22,7 +23,8 @@ package struct TokenizedPair: Sendable, Equatable {
     return (0..<shorter).first { chosen[$0] != rejected[$0] } ?? shorter
   }
 
-  /// Rows the decoder computes for this pair. The last token of a sequence predicts nothing, so it needs no row of its own.
+  /// Rows the decoder computes for this pair. The last token of a sequence predicts nothing, so it needs no row of its
+  /// own.
   package var rowCount: Int {
     let shared = sharedPrefixLength
     let longer = max(chosen.count, rejected.count)

@@ -11,7 +11,8 @@ package struct RowLocation: Sendable, Hashable, CustomStringConvertible {
   package var description: String { "\(file):\(line)" }
 }
 
-/// A row that cannot be trained on, and why. A value that is counted and reported; thrown only when the data must be flawless.
+/// A row that cannot be trained on, and why. A value that is counted and reported; thrown only when the data must be
+/// flawless.
 package struct DataDefect: Error, Sendable, Hashable, CustomStringConvertible {
   package enum Kind: String, Sendable, Hashable, CaseIterable {
     case malformedJSON = "malformed JSON"

@@ -18,8 +18,9 @@ package struct BatchShape: Sendable, Equatable {
   package var globalBatch: Int { perDevice * accumulation * worldSize }
 }
 
-/// Which pairs each optimizer step takes, and which rank computes them: a pure function of the step, the same on every rank, so that
-/// training can be resumed anywhere. Epochs do not mix; the last batch of an epoch is short rather than filled up.
+/// Which pairs each optimizer step takes, and which rank computes them: a pure function of the step, the same on every
+/// rank, so that training can be resumed anywhere. Epochs do not mix; the last batch of an epoch is short rather than
+/// filled up.
 package final class GlobalBatchSampler: Sendable {
   package let shape: BatchShape
   package let normalization: LossNormalization
@@ -119,8 +120,8 @@ extension CounterRandom {
     return order
   }
 
-  /// Uniform in 0..<bound. Written out (Lemire's multiplication with rejection) because the standard library does not promise to draw
-  /// the same numbers in its next version, and a resumed run must.
+  /// Uniform in 0..<bound. Written out (Lemire's multiplication with rejection) because the standard library does not
+  /// promise to draw the same numbers in its next version, and a resumed run must.
   private mutating func below(_ bound: Int) -> Int {
     let bound = UInt64(bound)
     var product = next().multipliedFullWidth(by: bound)

@@ -39,8 +39,8 @@ package struct PairCost: Sendable {
     self.perAttendedRow = perAttendedRow
   }
 
-  /// A decoder's work: 2 operations forward and 4 backward for each parameter of a matrix a row meets, and for each attended row the two
-  /// products (query with key, weight with value) over all query heads.
+  /// A decoder's work: 2 operations forward and 4 backward for each parameter of a matrix a row meets, and for each
+  /// attended row the two products (query with key, weight with value) over all query heads.
   package init(matrixParameters: Int, layers: Int, queryHeads: Int, headDim: Int) {
     perRow = 6 * Double(matrixParameters)
     perAttendedRow = 12 * Double(layers) * Double(queryHeads) * Double(headDim)

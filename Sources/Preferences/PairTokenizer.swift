@@ -62,7 +62,8 @@ package struct PairTokenizer: Sendable {
         completionWasTruncated: cuts.completion))
   }
 
-  /// The whole text's tokens, cut where the prompt's own tokens end; one earlier when the boundary was merged into another token.
+  /// The whole text's tokens, cut where the prompt's own tokens end; one earlier when the boundary was merged into
+  /// another token.
   private func split(_ whole: [Int32], prompt: [Int32]) -> PromptAndCompletion {
     var length = prompt.count
     if !whole.starts(with: prompt) {

@@ -1,8 +1,8 @@
 internal import Dispatch
 internal import Synchronization
 
-/// Results of `transform` in the order of `elements`, computed on up to `threads` threads. Which thread takes which element does not
-/// show in the result.
+/// Results of `transform` in the order of `elements`, computed on up to `threads` threads. Which thread takes which
+/// element does not show in the result.
 func parallelMap<Element: Sendable, Output: Sendable>(
   _ elements: [Element], threads: Int, _ transform: @Sendable (Element) -> Output
 ) -> [Output] {

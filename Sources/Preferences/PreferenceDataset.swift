@@ -55,8 +55,8 @@ package struct PreferenceDataset: Sendable {
 extension PreferenceDataset {
   package var fingerprint: UInt64 { Self.fingerprint(of: pairs) }
 
-  /// A number that differs when any token, prompt length or the order of pairs differs: a resumed run sees by it that its data is unchanged.
-  /// FNV-1a over 32-bit words, lengths included.
+  /// A number that differs when any token, prompt length or the order of pairs differs: a resumed run sees by it that
+  /// its data is unchanged. FNV-1a over 32-bit words, lengths included.
   package static func fingerprint(of pairs: [TokenizedPair]) -> UInt64 {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     func mix(_ value: UInt32) { hash = (hash ^ UInt64(value)) &* 0x100_0000_01B3 }

@@ -14,7 +14,8 @@ package struct PreferenceReader: Sendable {
   package static let defaultBatchRows = 1024
   private static let batchBytes = 32 << 20
 
-  /// Hands over every row as a parsed example or a defect, in file order. A file's layout is that of its first good row.
+  /// Hands over every row as a parsed example or a defect, in file order. A file's layout is that of its first good
+  /// row.
   /// - Throws: `PreferenceFileError`, and what `body` throws.
   package func forEachBatch(
     rows batchRows: Int = defaultBatchRows, threads: Int = 1,

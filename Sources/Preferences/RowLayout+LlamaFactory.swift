@@ -3,8 +3,8 @@ internal import JSON
 // The layouts LLaMA-Factory documents for preference data, as messages with Hugging Face's roles.
 
 extension RowLayout {
-  /// `conversations` hold the turns up to the reply: people (or tool results) at odd places, the model at even ones, and optionally a
-  /// system message first; `chosen` and `rejected` are the reply.
+  /// `conversations` hold the turns up to the reply: people (or tool results) at odd places, the model at even ones,
+  /// and optionally a system message first; `chosen` and `rejected` are the reply.
   static func shareGPT(_ row: JSONObject) throws(RowProblem) -> PreferenceExample.Content {
     try requireNoMedia(row)
     var prompt: [JSONValue] = []
@@ -40,7 +40,8 @@ extension RowLayout {
     return try conversation(prompt, [replies[0]], [replies[1]], arguments: row.toolArguments())
   }
 
-  /// The user's message is the instruction and, on a new line, the input; `history` is a list of (question, reply) before it.
+  /// The user's message is the instruction and, on a new line, the input; `history` is a list of (question, reply)
+  /// before it.
   static func alpaca(_ row: JSONObject) throws(RowProblem) -> PreferenceExample.Content {
     try requireNoMedia(row)
     var prompt: [JSONValue] = []

@@ -8,7 +8,8 @@ package enum RowLayout: String, Sendable, CaseIterable {
   case explicitMessages = "explicit conversational prompt"
   /// `chosen`, `rejected`: strings that begin alike.
   case implicitText = "implicit prompt"
-  /// `chosen`, `rejected`: lists of messages that begin alike. A `prompt` string beside them repeats the first message and is not used.
+  /// `chosen`, `rejected`: lists of messages that begin alike. A `prompt` string beside them repeats the first message
+  /// and is not used.
   case implicitMessages = "implicit conversational prompt"
   /// `conversations` of `{from, value}`; `chosen` and `rejected` one such object each.
   case shareGPT = "sharegpt"
@@ -111,8 +112,8 @@ extension RowLayout {
     return try conversation(prompt, chosen, rejected, arguments: row.templateArguments())
   }
 
-  /// TRL's `extract_prompt` on characters: the common beginning, without a space at its end. When one text is the beginning of the
-  /// other, the last common character stays with the completions so that neither is empty.
+  /// TRL's `extract_prompt` on characters: the common beginning, without a space at its end. When one text is the
+  /// beginning of the other, the last common character stays with the completions so that neither is empty.
   private static func implicitText(_ row: JSONObject) throws(RowProblem) -> PreferenceExample.Content {
     try requireNoPrompt(row)
     let chosen = try row.text("chosen")
@@ -167,7 +168,8 @@ extension RowLayout {
     if chosen.hasSameBytes(as: rejected) { throw identical }
   }
 
-  /// A conversational pair, checked: a prompt the template can open a reply after, and two different replies that say something.
+  /// A conversational pair, checked: a prompt the template can open a reply after, and two different replies that say
+  /// something.
   static func conversation(
     _ prompt: [JSONValue], _ chosen: [JSONValue], _ rejected: [JSONValue], arguments: JSONObject
   ) throws(RowProblem) -> PreferenceExample.Content {

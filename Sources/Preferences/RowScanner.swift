@@ -10,7 +10,8 @@ struct SourceRow: Sendable {
   var bytes: Result<[UInt8], DataDefect>
 }
 
-/// Cuts a file into rows without parsing them: one object a line, or the elements of one array. Memory is bounded by the longest row.
+/// Cuts a file into rows without parsing them: one object a line, or the elements of one array. Memory is bounded by
+/// the longest row.
 struct RowScanner {
   private enum Form { case lines, array, done }
 
@@ -176,7 +177,8 @@ struct RowScanner {
         case UInt8(ascii: "\\"): if try isEscape(offset) { offset += 1 }
         case UInt8(ascii: "\""): inString = false
         case 0x0A:
-          // A string cannot hold a raw line end. Giving the row up here keeps one missing quote from swallowing the rows after it.
+          // A string cannot hold a raw line end. Giving the row up here keeps one missing quote from swallowing the
+          // rows after it.
           let reason = "malformed JSON: a string is not closed on line \(line)"
           start += offset
           try skipToNextRow(indentation)

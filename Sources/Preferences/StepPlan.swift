@@ -65,9 +65,9 @@ package struct StepPlan: Sendable {
 }
 
 extension StepPlan {
-  /// A rank's pairs in groups of at most `rowsPerMicroBatch` rows; a longer pair is a group of its own. As few groups as first-fit
-  /// finds, evened out when that is possible without exceeding the limit. The group with most rows comes first: what memory it needs
-  /// shows at once.
+  /// A rank's pairs in groups of at most `rowsPerMicroBatch` rows; a longer pair is a group of its own. As few groups
+  /// as first-fit finds, evened out when that is possible without exceeding the limit. The group with most rows comes
+  /// first: what memory it needs shows at once.
   package func microBatches(rank: Int, rowsPerMicroBatch: Int) -> [[Int]] {
     let pairs = assignments[rank]
     let sizes = pairs.map { rows[$0] ?? 0 }
@@ -90,8 +90,9 @@ extension StepPlan {
       .map { $0.members.map { pairs[$0] } }
   }
 
-  /// Indices of `costs` dealt over `count` bins so that the fullest is nearly as full as the mean: longest first to the least loaded,
-  /// then single moves and swaps out of the fullest bin while they help. Ties go to the lower index, so that all ranks agree.
+  /// Indices of `costs` dealt over `count` bins so that the fullest is nearly as full as the mean: longest first to the
+  /// least loaded, then single moves and swaps out of the fullest bin while they help. Ties go to the lower index, so
+  /// that all ranks agree.
   static func deal(costs: [Double], over count: Int) -> [[Int]] {
     var bins = [[Int]](repeating: [], count: count)
     var loads = [Double](repeating: 0, count: count)

@@ -42,12 +42,13 @@ package struct ChatRenderingError: Error, Sendable, Equatable, CustomStringConve
   package init(_ description: String) { self.description = description }
 }
 
-/// Renders conversations in batches, results in the order of the requests. Throws only when the renderer itself has failed.
+/// Renders conversations in batches, results in the order of the requests. Throws only when the renderer itself has
+/// failed.
 package typealias ChatRendering = @Sendable ([ConversationRequest]) throws -> [Result<String, ChatRenderingError>]
 
 extension PreferenceExample {
-  /// Texts of `examples`, conversations rendered in one batch: TRL's `apply_chat_template`. The prompt's text is the longest common
-  /// beginning of the rendered prompt and both whole conversations; the completions are what follows it.
+  /// Texts of `examples`, conversations rendered in one batch: TRL's `apply_chat_template`. The prompt's text is the
+  /// longest common beginning of the rendered prompt and both whole conversations; the completions are what follows it.
   /// - Throws: `PreferenceFileError.noChatTemplate`, or the renderer's own failure.
   package static func texts(
     of examples: [PreferenceExample], chat: ChatRendering?

@@ -33,8 +33,8 @@ struct PromptAndCompletion {
 }
 
 extension TokenTruncation {
-  /// Cuts a pair to `maxLength`: first the prompts, both from the same side by the same rule so that they go on sharing their tokens,
-  /// then each completion on its own.
+  /// Cuts a pair to `maxLength`: first the prompts, both from the same side by the same rule so that they go on sharing
+  /// their tokens, then each completion on its own.
   func apply(
     chosen: inout PromptAndCompletion, rejected: inout PromptAndCompletion, bosTokenID: Int32?
   ) -> (prompt: Bool, completion: Bool) {

@@ -2,8 +2,8 @@ internal import JSON
 package import Packing
 
 extension TokenizedPair {
-  /// One line of JSON: both whole sequences and the tokens of them that are prompt. `rejected_prompt_length` is there only when it
-  /// differs from `prompt_length`.
+  /// One line of JSON: both whole sequences and the tokens of them that are prompt. `rejected_prompt_length` is there
+  /// only when it differs from `prompt_length`.
   package var dumpLine: String {
     var object = JSONObject([
       ("chosen_input_ids", .array(chosen.map { .integer(Int($0)) })),

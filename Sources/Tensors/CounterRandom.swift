@@ -4,8 +4,8 @@
   import Musl
 #endif
 
-/// Random numbers as a pure function of (seed, stream, counter): the same on every rank and after every resume, with no state to save
-/// but the counter. The mixing function is SplitMix64's finaliser applied twice.
+/// Random numbers as a pure function of (seed, stream, counter): the same on every rank and after every resume, with no
+/// state to save but the counter. The mixing function is SplitMix64's finaliser applied twice.
 package struct CounterRandom: RandomNumberGenerator, Sendable {
   private let key: UInt64
   package private(set) var counter: UInt64

@@ -1,5 +1,5 @@
-/// Where each parameter lies in one flat arena of fp32 values. Gradients and optimizer moments use the same layout, and the order is that in
-/// which backward finishes gradients, so that a finished part is always a contiguous beginning.
+/// Where each parameter lies in one flat arena of fp32 values. Gradients and optimizer moments use the same layout, and
+/// the order is that in which backward finishes gradients, so that a finished part is always a contiguous beginning.
 package struct ParameterLayout: Sendable {
   package struct Entry: Sendable, Equatable {
     /// Hugging Face's name of the tensor.

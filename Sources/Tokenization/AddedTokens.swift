@@ -10,7 +10,8 @@ struct AddedToken: Sendable {
   var normalized = false
 }
 
-/// One of the two sets of added tokens: those looked for in the text as given, and those looked for after normalization.
+/// One of the two sets of added tokens: those looked for in the text as given, and those looked for after
+/// normalization.
 struct AddedTokenMatcher: Sendable {
   private var tokens: [AddedToken] = []
   private var startsToken = [Bool](repeating: false, count: 256)
@@ -47,8 +48,8 @@ struct AddedTokenMatcher: Sendable {
     case token(Int32)
   }
 
-  /// Segments in order, covering `text` but for the spaces that tokens strip. Leftmost, then longest match; a match refused for
-  /// `singleWord` is passed over whole.
+  /// Segments in order, covering `text` but for the spaces that tokens strip. Leftmost, then longest match; a match
+  /// refused for `singleWord` is passed over whole.
   func segments(of text: Bytes) -> [Segment] {
     var segments: [Segment] = []
     var done = 0

@@ -1,6 +1,7 @@
 extension BPEModel {
-  /// Where text without a pre-tokenizer may be cut so that pieces can be cached, without changing the ids: before a word mark (`▁`)
-  /// whose preceding character no merge joins to it. SentencePiece-style models hardly have such merges.
+  /// Where text without a pre-tokenizer may be cut so that pieces can be cached, without changing the ids: before a
+  /// word mark (`▁`) whose preceding character no merge joins to it. SentencePiece-style models hardly have such
+  /// merges.
   struct Boundary: Sendable {
     let mark: [UInt8]
     /// Last characters of left sides whose right side starts with the mark.

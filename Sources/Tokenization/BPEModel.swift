@@ -1,5 +1,5 @@
-/// Byte-pair encoding (Sennrich et al. 2016) as Hugging Face's `BPE` model: vocabulary, ranked merges and what to do with characters
-/// the vocabulary lacks.
+/// Byte-pair encoding (Sennrich et al. 2016) as Hugging Face's `BPE` model: vocabulary, ranked merges and what to do
+/// with characters the vocabulary lacks.
 struct BPEModel: Sendable {
   /// UTF-8 of each token, by id; nil for ids the model does not use.
   let tokens: [[UInt8]?]
@@ -81,8 +81,8 @@ struct BPEModel: Sendable {
     if pending, let unknownID { symbols.append(unknownID) }
   }
 
-  /// A character that is not in the vocabulary: its bytes' tokens if all exist, else the unknown token, which waits (as in Hugging
-  /// Face's loop) for the next known character so that neighbours can fuse.
+  /// A character that is not in the vocabulary: its bytes' tokens if all exist, else the unknown token, which waits (as
+  /// in Hugging Face's loop) for the next known character so that neighbours can fuse.
   private func appendMissing(_ piece: [UInt8], pending: inout Bool, to symbols: inout [Int32]) throws(TokenizerError) {
     if let byteTokens, piece.allSatisfy({ byteTokens[Int($0)] >= 0 }) {
       symbols.append(contentsOf: piece.lazy.map { byteTokens[Int($0)] })

@@ -1,6 +1,7 @@
 /// GPT-2's printable alphabet: every byte is written as one character, so that a vocabulary of text can hold any bytes.
 ///
-/// Printable Latin-1 bytes stand for themselves; the other 68 are written as U+0100 onwards, in byte order (GPT-2's `bytes_to_unicode`).
+/// Printable Latin-1 bytes stand for themselves; the other 68 are written as U+0100 onwards, in byte order (GPT-2's
+/// `bytes_to_unicode`).
 enum ByteAlphabet {
   /// The scalar that stands for each byte.
   static let scalars: [Unicode.Scalar] = {

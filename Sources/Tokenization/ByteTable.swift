@@ -1,4 +1,5 @@
-/// A read-only map from byte strings to ids. Keys are compared byte by byte: composed and decomposed accents stay distinct.
+/// A read-only map from byte strings to ids. Keys are compared byte by byte: composed and decomposed accents stay
+/// distinct.
 final class ByteTable: @unchecked Sendable {  // Never written after init.
   private let slots: UnsafeMutablePointer<Int32>  // index of an entry, -1 when free
   private let mask: Int
@@ -69,8 +70,8 @@ func equalBytes(_ a: Bytes, _ b: Bytes) -> Bool {
   return true
 }
 
-/// Multiplies eight bytes at a time into the state; good enough for vocabularies and words, which nobody can choose at run time to
-/// hurt anything but speed.
+/// Multiplies eight bytes at a time into the state; good enough for vocabularies and words, which nobody can choose at
+/// run time to hurt anything but speed.
 @inline(__always)
 func hash(_ key: Bytes) -> UInt64 {
   let multiplier: UInt64 = 0x9E37_79B9_7F4A_7C15

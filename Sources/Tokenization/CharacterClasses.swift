@@ -1,7 +1,7 @@
 /// Character classes as the engines behind Hugging Face `tokenizers` 0.23 see them.
 ///
-/// Its regular expressions know Unicode 16, Rust's `char` methods Unicode 17 and its normalizers Unicode 9; measured over all code
-/// points. Swift's tables are at least as new, so a character's age decides.
+/// Its regular expressions know Unicode 16, Rust's `char` methods Unicode 17 and its normalizers Unicode 9; measured
+/// over all code points. Swift's tables are at least as new, so a character's age decides.
 struct CharacterClasses: OptionSet {
   let rawValue: UInt8
   init(rawValue: UInt8) { self.rawValue = rawValue }

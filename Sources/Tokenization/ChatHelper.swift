@@ -45,7 +45,8 @@ final class ChatHelper {
     waitpid(process, &status, 0)
   }
 
-  /// Renders requests in order, appending to `results`. Returns what to report for the next request when the helper was lost over it.
+  /// Renders requests in order, appending to `results`. Returns what to report for the next request when the helper was
+  /// lost over it.
   func render(
     _ requests: ArraySlice<ChatRequest>, _ results: inout [Result<String, ChatTemplateError>]
   ) throws -> ChatTemplateError? {
@@ -148,7 +149,8 @@ final class ChatHelper {
 }
 
 extension ChatHelper {
-  /// Starts Python on the helper script, its input and output joined to the socket returned. No shell; only a few variables pass.
+  /// Starts Python on the helper script, its input and output joined to the socket returned. No shell; only a few
+  /// variables pass.
   private static func spawn(_ python: String) throws -> (process: pid_t, socket: Int32) {
     var ends: (Int32, Int32) = (-1, -1)
     let made = withUnsafeMutableBytes(of: &ends) {

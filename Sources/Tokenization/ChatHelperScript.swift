@@ -1,8 +1,9 @@
 /// The Python program behind `ChatRenderer`: reads one JSON request a line, writes one JSON reply a line.
 ///
-/// The first line sets limits and the clock; `{"template": n, "source": text}` defines a template (no reply), other lines render.
-/// Templates come from model repositories and are not trusted: Jinja's immutable sandbox, plain JSON values only, and a process that can
-/// open no file, write no file, start no process and outlive neither its limits nor its parent.
+/// The first line sets limits and the clock; `{"template": n, "source": text}` defines a template (no reply), other
+/// lines render. Templates come from model repositories and are not trusted: Jinja's immutable sandbox, plain JSON
+/// values only, and a process that can open no file, write no file, start no process and outlive neither its limits nor
+/// its parent.
 enum ChatHelperScript {
   static let source = #"""
     import sys

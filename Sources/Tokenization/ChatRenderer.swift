@@ -4,8 +4,9 @@ internal import Synchronization
 
 /// Renders chat templates with Jinja2, as transformers does, in a helper process running Python.
 ///
-/// Start it before MPI_Init and from a thread that lives on (the helper ends with the thread that started it): starting processes later
-/// is not safe with every network. Not needed when no text is rendered. May be used from several threads.
+/// Start it before MPI_Init and from a thread that lives on (the helper ends with the thread that started it): starting
+/// processes later is not safe with every network. Not needed when no text is rendered. May be used from several
+/// threads.
 package final class ChatRenderer: Sendable {
   private let helper: Mutex<ChatHelper?>
   private let settings: ChatHelper.Settings
@@ -18,7 +19,8 @@ package final class ChatRenderer: Sendable {
 
   deinit { stop() }
 
-  /// Starts the helper with the Python that `ORPO_DIST_PYTHON` names, else /usr/bin/python3, else `python3` on the path.
+  /// Starts the helper with the Python that `ORPO_DIST_PYTHON` names, else /usr/bin/python3, else `python3` on the
+  /// path.
   /// - Parameters:
   ///   - clock: what templates take for now (ISO 8601, without zone); the real time when nil.
   ///   - timeLimit: seconds for one render.

@@ -1,7 +1,7 @@
 internal import JSON
 
-/// How text is split into words before byte-level BPE, by the names GGUF files use (`tokenizer.ggml.pre`). Each gives the steps of the
-/// models' own tokenizer.json.
+/// How text is split into words before byte-level BPE, by the names GGUF files use (`tokenizer.ggml.pre`). Each gives
+/// the steps of the models' own tokenizer.json.
 enum GGUFPreTokenizer {
   case gpt2
   case smollm

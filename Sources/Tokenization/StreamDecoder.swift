@@ -1,4 +1,5 @@
-/// Decodes ids as they are generated: text comes out once no later id can change it, and the pieces joined are the decoded whole.
+/// Decodes ids as they are generated: text comes out once no later id can change it, and the pieces joined are the
+/// decoded whole.
 package struct StreamDecoder {
   private let tokenizer: Tokenizer
   private let skipSpecialTokens: Bool

@@ -1,6 +1,7 @@
 internal import Foundation
 
-/// What a Split or Replace looks for: a literal, one of the known word patterns (scanned by hand) or any regular expression.
+/// What a Split or Replace looks for: a literal, one of the known word patterns (scanned by hand) or any regular
+/// expression.
 enum TextPattern: Sendable {
   case literal([UInt8])
   case words(WordPattern)
@@ -54,7 +55,8 @@ enum TextPattern: Sendable {
   }
 }
 
-/// Foundation's regular expressions (ICU) over UTF-8. Over all code points its classes equal those of Hugging Face's engine.
+/// Foundation's regular expressions (ICU) over UTF-8. Over all code points its classes equal those of Hugging Face's
+/// engine.
 struct RegularExpression: @unchecked Sendable {  // NSRegularExpression is immutable and thread-safe.
   private let expression: NSRegularExpression
 

@@ -1,8 +1,9 @@
 internal import JSON
 
 extension Tokenizer {
-  /// A built-in vocabulary that needs no file: the 256 bytes in byte order, then `<|bos|>` 256, `<|eos|>` 257, `<|pad|>` 258. Any text
-  /// comes back as it was. The chat template writes each message as `<|bos|>role\ncontent<|eos|>\n`.
+  /// A built-in vocabulary that needs no file: the 256 bytes in byte order, then `<|bos|>` 256, `<|eos|>` 257,
+  /// `<|pad|>` 258. Any text comes back as it was. The chat template writes each message as
+  /// `<|bos|>role\ncontent<|eos|>\n`.
   package static func bytes() throws -> Tokenizer {
     var vocabulary = JSONObject()
     for (byte, scalar) in ByteAlphabet.scalars.enumerated() {

@@ -1,5 +1,6 @@
 extension Tokenizer {
-  /// The text of `ids`. Ids outside the vocabulary are left out, as Hugging Face does; bytes that are not UTF-8 become U+FFFD.
+  /// The text of `ids`. Ids outside the vocabulary are left out, as Hugging Face does; bytes that are not UTF-8 become
+  /// U+FFFD.
   package func decode(_ ids: [Int32], skipSpecialTokens: Bool = false) -> String {
     let pieces = ids.compactMap { id -> [UInt8]? in
       guard tokens.indices.contains(Int(id)), !(skipSpecialTokens && isSpecial[Int(id)]) else { return nil }

@@ -2,7 +2,8 @@ internal import Synchronization
 
 extension Tokenizer {
   /// The ids of `text`.
-  /// - Parameter addSpecialTokens: put the post-processor's tokens around them (as `bos`). Chat templates already contain theirs.
+  /// - Parameter addSpecialTokens: put the post-processor's tokens around them (as `bos`). Chat templates already
+  ///   contain theirs.
   package func encode(_ text: String, addSpecialTokens: Bool = false) throws -> [Int32] {
     var text = text
     var encoding = pool.take()

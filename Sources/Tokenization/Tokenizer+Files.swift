@@ -1,8 +1,8 @@
 internal import Foundation
 
 extension Tokenizer {
-  /// The files that make a Hugging Face folder of this tokenizer: from a folder its own, byte for byte; else tokenizer.json and its
-  /// companions written so that transformers loads them to the same ids.
+  /// The files that make a Hugging Face folder of this tokenizer: from a folder its own, byte for byte; else
+  /// tokenizer.json and its companions written so that transformers loads them to the same ids.
   package func files() throws -> [(name: String, bytes: [UInt8])] {
     switch source {
     case .document(let document):

@@ -2,8 +2,8 @@ internal import Foundation
 internal import JSON
 
 extension Tokenizer {
-  /// Reads a Hugging Face folder: tokenizer.json, and from tokenizer_config.json, special_tokens_map.json and chat_template.jinja,
-  /// where they exist, the special tokens and the chat template.
+  /// Reads a Hugging Face folder: tokenizer.json, and from tokenizer_config.json, special_tokens_map.json and
+  /// chat_template.jinja, where they exist, the special tokens and the chat template.
   /// - Throws: `TokenizerError` naming file and key; also for components that are not implemented.
   package convenience init(directory: String) throws {
     let path = directory + "/tokenizer.json"
@@ -27,8 +27,8 @@ extension Tokenizer {
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
   ]
 
-  /// As transformers: special_tokens_map.json is the older file and wins unless the configuration lists `added_tokens_decoder`; here it
-  /// also fills in what the configuration leaves out.
+  /// As transformers: special_tokens_map.json is the older file and wins unless the configuration lists
+  /// `added_tokens_decoder`; here it also fills in what the configuration leaves out.
   private static func specialTokens(_ configuration: JSONValue?, _ map: JSONValue?) -> [(name: String, token: String)] {
     let sources = configuration?["added_tokens_decoder"] == nil ? [map, configuration] : [configuration, map]
     return specialTokenNames.compactMap { name in
@@ -39,7 +39,8 @@ extension Tokenizer {
     }
   }
 
-  /// chat_template.jinja, else `chat_template` of the configuration: one template, or several by name of which `default` is taken.
+  /// chat_template.jinja, else `chat_template` of the configuration: one template, or several by name of which
+  /// `default` is taken.
   private static func chatTemplate(_ directory: String, _ configuration: JSONValue?) throws -> String? {
     let path = directory + "/chat_template.jinja"
     if FileManager.default.fileExists(atPath: path) {

@@ -2,7 +2,8 @@ internal import JSON
 
 extension Tokenizer {
   /// The tokenizer that GGUF metadata describes; equal to the model's own tokenizer.json.
-  /// - Throws: `TokenizerError` naming the metadata key; a pre-tokenizer that is not known is an error, as ids would be wrong.
+  /// - Throws: `TokenizerError` naming the metadata key; a pre-tokenizer that is not known is an error, as ids would be
+  ///   wrong.
   package convenience init(gguf vocabulary: GGUFVocabulary) throws {
     let document = try vocabulary.document()
     try self.init(
@@ -157,8 +158,8 @@ extension GGUFVocabulary {
     return pairs
   }
 
-  /// The merges that SentencePiece's scores imply, as transformers derives them: every way to cut a token into two tokens, best score
-  /// first, then longer left and right sides, then order of the vocabulary.
+  /// The merges that SentencePiece's scores imply, as transformers derives them: every way to cut a token into two
+  /// tokens, best score first, then longer left and right sides, then order of the vocabulary.
   private func mergesByScore(_ names: [String]) -> [(String, String)] {
     let ids = ByteTable(tokens.enumerated().map { ($1, Int32($0)) })
     let joinable = tokens.indices.map { id in

@@ -1,7 +1,7 @@
 internal import JSON
 
-/// Text <-> ids, as Hugging Face `tokenizers` does from a `tokenizer.json`: added tokens are cut out, the rest is normalized, split into
-/// words and encoded by the model. May be used from several threads at once.
+/// Text <-> ids, as Hugging Face `tokenizers` does from a `tokenizer.json`: added tokens are cut out, the rest is
+/// normalized, split into words and encoded by the model. May be used from several threads at once.
 package final class Tokenizer: Sendable {
   let model: BPEModel
   let normalizer: Normalizer?
@@ -115,7 +115,8 @@ extension Tokenizer {
   package var padTokenID: Int32? { padToken.flatMap(id(of:)) }
   package var unkTokenID: Int32? { unkToken.flatMap(id(of:)) }
 
-  /// What transformers passes to a chat template beside the messages: `bos_token`, `eos_token` and so on, those that are set.
+  /// What transformers passes to a chat template beside the messages: `bos_token`, `eos_token` and so on, those that
+  /// are set.
   package var templateVariables: [String: String] {
     Dictionary(specialTokens.map { ($0.name, $0.token) }, uniquingKeysWith: { _, last in last })
   }

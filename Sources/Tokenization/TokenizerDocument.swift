@@ -1,7 +1,7 @@
 internal import JSON
 
-/// A tokenizer.json made here rather than read: for vocabularies that come from GGUF metadata or are built in. The tokenizer reads
-/// the document it will also write, so both give the same ids.
+/// A tokenizer.json made here rather than read: for vocabularies that come from GGUF metadata or are built in. The
+/// tokenizer reads the document it will also write, so both give the same ids.
 struct TokenizerDocument: Sendable {
   struct Added: Sendable {
     var id: Int

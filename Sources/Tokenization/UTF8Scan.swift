@@ -2,7 +2,8 @@
 typealias Bytes = UnsafeBufferPointer<UInt8>
 
 extension UnsafeBufferPointer<UInt8> {
-  /// The scalar that starts at `index` and its length in bytes. The bytes come from a Swift string, so they are well-formed.
+  /// The scalar that starts at `index` and its length in bytes. The bytes come from a Swift string, so they are
+  /// well-formed.
   @inline(__always)
   func scalar(at index: Int) -> (value: UInt32, length: Int) {
     let first = self[index]

@@ -10,7 +10,8 @@ enum UnicodeForm: String, Sendable {
   func callAsFunction(_ text: [UInt8]) -> [UInt8] {
     text.withUnsafeBufferPointer { text in
       if isNormal(text) { return Array(text) }
-      // Hugging Face's tables are Unicode 9's: newer characters neither change nor join, so what lies between them stands alone.
+      // Hugging Face's tables are Unicode 9's: newer characters neither change nor join, so what lies between them
+      // stands alone.
       var result: [UInt8] = []
       result.reserveCapacity(text.count + text.count / 4)
       var start = 0
@@ -49,8 +50,8 @@ enum UnicodeForm: String, Sendable {
       }
       let (scalar, length) = text.scalar(at: index)
       switch scalar {
-      // Latin, Cyrillic, punctuation, CJK, Hangul syllables, variation selectors, full width, emoji, CJK extension B: composed already,
-      // and joining nothing before them.
+      // Latin, Cyrillic, punctuation, CJK, Hangul syllables, variation selectors, full width, emoji, CJK extension B:
+      // composed already, and joining nothing before them.
       case ..<0x300, 0x400...0x482, 0x2002...0x20CF, 0x3000...0x3029, 0x3031...0x3098, 0x309B...0xA4CF, 0xAC00...0xD7A3,
         0xFE00...0xFE0F, 0xFF01...0xFFEF, 0x1F000...0x1FAFF, 0x20000...0x2A6D6:
         index += length

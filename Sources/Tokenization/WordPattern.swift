@@ -1,5 +1,5 @@
-/// The word-splitting regular expressions of the GPT-2 and Llama 3 families, matched by hand: they cover all text, so every match
-/// starts where the one before ended. Foundation's engine gives the same pieces several times slower.
+/// The word-splitting regular expressions of the GPT-2 and Llama 3 families, matched by hand: they cover all text, so
+/// every match starts where the one before ended. Foundation's engine gives the same pieces several times slower.
 enum WordPattern: Sendable, Equatable {
   /// `'s|'t|...| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
   case gpt2
@@ -105,8 +105,8 @@ enum WordPattern: Sendable, Equatable {
     return end
   }
 
-  /// `\s+(?!\S)|\s+`: the run without its last character when a word follows, unless that is all there is. With `stopAfterNewlines`,
-  /// `\s*[\r\n]+` goes first: up to the last line end in the run.
+  /// `\s+(?!\S)|\s+`: the run without its last character when a word follows, unless that is all there is. With
+  /// `stopAfterNewlines`, `\s*[\r\n]+` goes first: up to the last line end in the run.
   private static func whitespaceEnd(_ text: Bytes, _ start: Int, stopAfterNewlines: Bool = false) -> Int {
     var end = start
     var last = start

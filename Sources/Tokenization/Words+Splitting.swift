@@ -13,7 +13,8 @@ extension Words {
     words = pieces
   }
 
-  /// Cuts every word at the matches of a pattern, which are then treated as `behavior` says. `invert` swaps matches and the rest.
+  /// Cuts every word at the matches of a pattern, which are then treated as `behavior` says. `invert` swaps matches and
+  /// the rest.
   mutating func split(
     _ forEachMatch: (Bytes, (Range<Int>) -> Void) -> Void, _ behavior: SplitBehavior, invert: Bool
   ) {

@@ -5,8 +5,8 @@ import Testing
 /// Where `benchmarks/gradients_vs_torch.py` has put a model and what PyTorch computed for it.
 private let realModel = ProcessInfo.processInfo.environment["ORPO_DIST_REAL_MODEL"]
 
-/// One real pair on a real model against PyTorch. The golden values are too large to be kept: `benchmarks/gradients_vs_torch.py` makes
-/// them in a folder, names it in `ORPO_DIST_REAL_MODEL` and runs this suite.
+/// One real pair on a real model against PyTorch. The golden values are too large to be kept:
+/// `benchmarks/gradients_vs_torch.py` makes them in a folder, names it in `ORPO_DIST_REAL_MODEL` and runs this suite.
 @Suite(.enabled(if: realModel != nil, "ORPO_DIST_REAL_MODEL names no folder; see benchmarks/gradients_vs_torch.py"))
 struct RealModelTests {
   @Test func everyGradientOfARealPairEqualsPyTorchs() throws {

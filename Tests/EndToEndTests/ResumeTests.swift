@@ -54,7 +54,8 @@ extension EndToEndTests {
       #expect(try #require(differences.max()) < 1e-3)
     }
 
-    /// Logs, evaluations and checkpoints at different intervals: a log that spans the resume holds all of its steps, and none is there twice.
+    /// Logs, evaluations and checkpoints at different intervals: a log that spans the resume holds all of its steps,
+    /// and none is there twice.
     @Test func aResumedRunLogsAsOneNeverStopped() throws {
       let scratch = try ScratchDirectory()
       defer { scratch.remove() }
@@ -134,7 +135,8 @@ extension EndToEndTests {
       }.max() ?? 0
     }
 
-    /// Every number of the final `model.safetensors`, in file order: 8 bytes of header length, the header, then F32 values.
+    /// Every number of the final `model.safetensors`, in file order: 8 bytes of header length, the header, then F32
+    /// values.
     private func parameters(in output: URL) throws -> [Float] {
       let data = try Data(contentsOf: output.appending(path: "model.safetensors"))
       try #require(data.count > 8)

@@ -37,7 +37,7 @@ extension EndToEndTests {
       let host = ProcessInfo.processInfo.hostName
       #expect(table.allSatisfy { host.hasPrefix($0[1]) || $0[1].hasPrefix(host) }, "\(result.standardOutput)")
       #expect(table.allSatisfy { (Int($0[3]) ?? 0) >= 1 && (Int($0[4]) ?? 0) <= (Int($0[5]) ?? 0) })
-      for word in ["MPI ", "thread level", "BLAS ", "GFLOP/s", "all-reduce", "margin", "pairs/s"] {
+      for word in ["MPI ", "thread level", "products ", "oneDNN", "GFLOP/s", "all-reduce", "margin", "pairs/s"] {
         #expect(result.standardOutput.contains(word), "\(word) is missing in:\n\(result.standardOutput)")
       }
       #expect(result.standardOutput.contains("32 MB") == (ranks > 1))

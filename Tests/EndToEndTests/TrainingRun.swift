@@ -48,7 +48,8 @@ extension Settings {
 struct TrainingRun {
   var result: CommandResult
   var outputDirectory: URL
-  /// The training logs, one for each step, in order. A step that was logged twice, before and after a resume, counts as logged last.
+  /// The training logs, one for each step, in order. A step that was logged twice, before and after a resume, counts as
+  /// logged last.
   var steps: [JSONValue]
 }
 

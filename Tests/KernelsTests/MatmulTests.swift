@@ -2,8 +2,6 @@ import Kernels
 import Testing
 
 @Suite struct MatmulTests {
-  init() { Matmul.useOneThreadPerCall() }
-
   /// `A[m, k] * B[k, n]` in fp64 with the operands given as functions.
   private static func product(
     _ m: Int, _ n: Int, _ k: Int, _ a: (Int, Int) -> Float, _ b: (Int, Int) -> Float
@@ -122,5 +120,5 @@ import Testing
       largestError(dWeight.values, centralDifferences(weight.values.doubles) { loss(x.values.doubles, $0) }) < 2e-6)
   }
 
-  @Test func theLibraryNamesItsKernels() { #expect(!Matmul.coreName.isEmpty) }
+  @Test func theLibraryNamesItsKernels() { #expect(!Matmul.instructionSet.isEmpty) }
 }

@@ -134,7 +134,6 @@ private struct Problem {
   }
 
   func with(threads: Int, _ body: (SegmentAttention) -> Void) {
-    Matmul.useOneThreadPerCall()
     let maxKeys = pairs.map { $0.prefix + max($0.chosen, $0.rejected) }.max() ?? 0
     let scratch = Memory(unset: SegmentAttention.scratchCount(shape, threads: threads, maxKeys: maxKeys))
     withPool(threads) { body(SegmentAttention(shape, pool: $0, maxKeys: maxKeys, scratch: scratch.pointer)) }
@@ -154,7 +153,8 @@ private struct Problem {
     return (output.values, lse.values, dQKV.values)
   }
 
-  /// Each sequence alone. The gradient of the prefix's output goes to the first of them, gradients of its rows are added up.
+  /// Each sequence alone. The gradient of the prefix's output goes to the first of them, gradients of its rows are
+  /// added up.
   func reference() -> (output: [Double], lse: [Double], dQKV: [Double]) {
     let dense = DenseAttention(shape: shape)
     var output = [Double](repeating: .nan, count: rows * shape.outputStride)

@@ -24,7 +24,8 @@ extension [Float] {
   var bits: [UInt32] { map(\.bitPattern) }
 }
 
-/// Values a kernel works on, with NaN before and after them: reading there shows in the result, writing there in `isIntact`.
+/// Values a kernel works on, with NaN before and after them: reading there shows in the result, writing there in
+/// `isIntact`.
 final class Memory {
   private static let margin = 48
   private static let mark: UInt32 = 0x7FC0_BEEF

@@ -29,8 +29,8 @@ import Testing
     }
   }
 
-  /// Between each two neighbours: their middle goes to the even one, what is beside it to the nearer one. The last pair is the
-  /// largest finite number and infinity, which stands for the number that would follow.
+  /// Between each two neighbours: their middle goes to the even one, what is beside it to the nearer one. The last pair
+  /// is the largest finite number and infinity, which stands for the number that would follow.
   @Test func roundingIsToNearestTiesToEven() {
     func check(
       _ largest: UInt16, _ follows: Double, _ decode: (UInt16) -> Float, _ encode: (Float) -> UInt16, _ name: String

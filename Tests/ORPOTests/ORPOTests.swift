@@ -194,7 +194,8 @@ import Testing
         pair.rejectedPredictions.dropFirst(max(pair.rejectedPromptPredictions - pair.sharedPredictions.count, 0))
           .allSatisfy { completion[$0] > 0 })
     }
-    // A rejected prompt that is longer than the chosen one: its last prompt token is predicted in the rejected branch, for nothing.
+    // A rejected prompt that is longer than the chosen one: its last prompt token is predicted in the rejected branch,
+    // for nothing.
     let longer = packed.pairs[2]
     #expect(longer.rejectedPromptPredictions == 2 && longer.sharedPredictions.count == 1)
     #expect(completion[longer.rejectedPredictions.lowerBound] == 0)

@@ -138,7 +138,8 @@ import Testing
     }
   }
 
-  /// Bytes changed, added and removed at random: every outcome is a row, a defect with its place, or an error that names the file.
+  /// Bytes changed, added and removed at random: every outcome is a row, a defect with its place, or an error that
+  /// names the file.
   @Test(arguments: ["rows.jsonl.gz", "rows.json.zst", "plain.jsonl", "plain.json"]) func damageNeverCrashes(
     _ name: String
   ) throws {

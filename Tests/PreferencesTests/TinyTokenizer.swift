@@ -2,7 +2,8 @@ import Foundation
 import JSON
 import Preferences
 
-/// The tokenizer and chat template of Golden/make_goldens.py: two-character merges where one fits from the left, else one scalar.
+/// The tokenizer and chat template of Golden/make_goldens.py: two-character merges where one fits from the left, else
+/// one scalar.
 enum TinyTokenizer {
   static let merges: [(String, Int32)] = [
     ("[BOS]", 1), ("[EOS]", 2), ("ab", 200_001), ("bc", 200_002), (" t", 200_003), ("t\n", 200_004), ("éa", 200_005),

@@ -36,7 +36,8 @@ enum Golden {
     try withFolder([("tokenizer.json", Array(document.serialized().utf8))]) { try Tokenizer(directory: $0) }
   }
 
-  /// Compares a tokenizer with a golden.json; byte by byte, since Swift's `==` takes composed and decomposed accents for equal.
+  /// Compares a tokenizer with a golden.json; byte by byte, since Swift's `==` takes composed and decomposed accents
+  /// for equal.
   static func check(_ tokenizer: Tokenizer, against path: String) throws {
     let rows = try #require(try read(path).array)
     #expect(!rows.isEmpty)

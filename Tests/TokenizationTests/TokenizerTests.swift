@@ -80,7 +80,8 @@ import Tokenization
     }
   }
 
-  /// One long line: merging must not be quadratic (minutes where this takes a second), and long words must equal short ones.
+  /// One long line: merging must not be quadratic (minutes where this takes a second), and long words must equal short
+  /// ones.
   @Test(arguments: ["gpt2", "llama2", "llama3", "mistral"])
   func longLine(_ family: String) throws {
     let tokenizer = try Tokenizer(directory: "\(Golden.folder)/families/\(family)")

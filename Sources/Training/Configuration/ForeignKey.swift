@@ -1,5 +1,5 @@
-/// A key of TRL or transformers that this version has no choice in: allowed with the value that says what happens anyway, so that common
-/// files load unchanged, and refused with any other.
+/// A key of TRL or transformers that this version has no choice in: allowed with the value that says what happens
+/// anyway, so that common files load unchanged, and refused with any other.
 struct ForeignKey: Sendable {
   /// Values, as YAML writes them, that describe what is done.
   var accepted: [String]

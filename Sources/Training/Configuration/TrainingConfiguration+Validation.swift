@@ -1,5 +1,6 @@
 extension TrainingConfiguration {
-  /// Every value out of range, every pair of keys that exclude each other, every file that `purpose` needs and nobody named.
+  /// Every value out of range, every pair of keys that exclude each other, every file that `purpose` needs and nobody
+  /// named.
   func problems(settings: [Setting], purpose: Purpose) -> [ConfigurationError.Problem] {
     var check = Checks(settings: settings)
 

@@ -3,8 +3,9 @@ package import Preferences
 
 /// Everything a run is told, under TRL's and transformers' key names.
 ///
-/// A property's YAML key is its name in snake case (`TrainingConfiguration+Keys.swift`). Defaults are those of TRL 1.16's `ORPOConfig` and
-/// transformers 5.23's `TrainingArguments` where they have the key; the comment says so where ours differs or the key is ours.
+/// A property's YAML key is its name in snake case (`TrainingConfiguration+Keys.swift`). Defaults are those of TRL
+/// 1.16's `ORPOConfig` and transformers 5.23's `TrainingArguments` where they have the key; the comment says so where
+/// ours differs or the key is ours.
 package struct TrainingConfiguration: Sendable, Equatable {
   // Model, data, output.
 
@@ -61,7 +62,8 @@ package struct TrainingConfiguration: Sendable, Equatable {
 
   /// Token limit of prompt plus completion.
   package var maxLength = 1024
-  /// Token limit of the prompt, applied only where a pair does not fit `max_length`. Unset: 512, at most half of `max_length`.
+  /// Token limit of the prompt, applied only where a pair does not fit `max_length`. Unset: 512, at most half of
+  /// `max_length`.
   package var maxPromptLength: Int?
   /// Which end of an over-long prompt is kept.
   package var truncationMode = TruncationMode.keepEnd

@@ -1,8 +1,8 @@
 import Foundation
 package import ModelFiles
 
-/// A file that grows by whole records: each is handed to the system at once, and a record that does not fit is taken back, so that the file never
-/// ends in half of one.
+/// A file that grows by whole records: each is handed to the system at once, and a record that does not fit is taken
+/// back, so that the file never ends in half of one.
 package final class AppendedFile {
   package let path: String
   private let descriptor: Int32

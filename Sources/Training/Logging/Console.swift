@@ -1,7 +1,7 @@
 import Foundation
 
-/// What a person sees of a run, on standard error: on a terminal a progress line that is redrawn, with everything else above it; elsewhere plain
-/// lines only.
+/// What a person sees of a run, on standard error: on a terminal a progress line that is redrawn, with everything else
+/// above it; elsewhere plain lines only.
 package final class Console: MetricSink {
   package let name = "console"
   private let totalSteps: Int

@@ -11,7 +11,8 @@ extension MetricSink {
   package func finish() {}
 }
 
-/// Hands every entry to all sinks. A sink that fails never ends training: one warning, and the next entry is tried again.
+/// Hands every entry to all sinks. A sink that fails never ends training: one warning, and the next entry is tried
+/// again.
 package final class MetricLog {
   private var sinks: [any MetricSink]
   private var warned: Set<String> = []

@@ -7,7 +7,8 @@ package final class MetricsFile: MetricSink {
   package let name = "metrics.jsonl"
   private let file: AppendedFile
 
-  /// - Parameter step: where the run continues: lines of later steps, left by a run that was interrupted, are dropped. nil starts anew.
+  /// - Parameter step: where the run continues: lines of later steps, left by a run that was interrupted, are dropped.
+  ///   nil starts anew.
   package init(path: String, resumingAt step: Int?) throws {
     let kept = step.flatMap { step in
       FileManager.default.contents(atPath: path).map { Self.lines(of: $0, upTo: step) }

@@ -21,8 +21,8 @@ package struct ProgressLine: Sendable, Equatable {
     self.secondsLeft = secondsLeft
   }
 
-  /// At most `width` characters: the bar takes what the figures leave; where they do not fit, the bar goes first, then margin, speed, time
-  /// left, loss.
+  /// At most `width` characters: the bar takes what the figures leave; where they do not fit, the bar goes first, then
+  /// margin, speed, time left, loss.
   package func rendered(width: Int) -> String {
     let count = "\(step)/\(totalSteps)"
     let loss = loss.map { "loss \(Self.number($0))" }

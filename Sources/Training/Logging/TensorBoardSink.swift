@@ -9,8 +9,8 @@ package final class TensorBoardSink: MetricSink {
 
   /// - Parameters:
   ///   - directory: holds one folder per run, named by start and host as transformers does.
-  ///   - step: where the run continues, in the newest folder there: curves go on, and what an interrupted run logged of later steps is
-  ///     forgotten. nil starts a folder.
+  ///   - step: where the run continues, in the newest folder there: curves go on, and what an interrupted run logged of
+  ///     later steps is forgotten. nil starts a folder.
   package init(directory: String, resumingAt step: Int?) throws {
     let now = Date()
     let newest = step == nil ? nil : Self.newestRun(in: directory)

@@ -2,8 +2,8 @@ import Preferences
 
 /// When the data pipeline needs chat templates.
 package enum ChatTemplates {
-  /// Whether any of `files` begins with a conversational row: only then is a template needed. A file that cannot be read counts as not;
-  /// reading it properly says why.
+  /// Whether any of `files` begins with a conversational row: only then is a template needed. A file that cannot be
+  /// read counts as not; reading it properly says why.
   package static func areNeeded(for files: [String]) -> Bool {
     struct Found: Error {}
     for file in files {

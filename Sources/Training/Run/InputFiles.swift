@@ -7,8 +7,8 @@ package struct InputFileDifference: RaisedOnEveryRank, CustomStringConvertible, 
 }
 
 extension Communicator {
-  /// Checks that all ranks which see these files see the same ones. Rank 0 reads them for all, so other hosts need not have them; but a
-  /// host with other data under the same name is a mistake worth stopping for.
+  /// Checks that all ranks which see these files see the same ones. Rank 0 reads them for all, so other hosts need not
+  /// have them; but a host with other data under the same name is a mistake worth stopping for.
   ///
   /// Large files are compared by size, first and last megabyte.
   /// - Throws: `InputFileDifference` on all ranks. `MPIError`.
@@ -20,7 +20,8 @@ extension Communicator {
     let hosts = try allGather(hostName)
     for (index, path) in paths.enumerated() {
       let seen = all.indices.filter { !all[$0][index].isEmpty }
-      guard let reference = seen.first, let other = seen.first(where: { all[$0][index] != all[reference][index] }) else {
+      guard let reference = seen.first, let other = seen.first(where: { all[$0][index] != all[reference][index] })
+      else {
         continue
       }
       throw InputFileDifference(
@@ -40,7 +41,9 @@ enum InputFiles {
     defer { try? handle.close() }
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     for start in Set([0, size > UInt64(sample) ? size - UInt64(sample) : 0]).sorted() {
-      guard (try? handle.seek(toOffset: start)) != nil, let bytes = try? handle.read(upToCount: sample) else { return nil }
+      guard (try? handle.seek(toOffset: start)) != nil, let bytes = try? handle.read(upToCount: sample) else {
+        return nil
+      }
       for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
     }
     return "\(size) bytes with checksum \(String(hash, radix: 16))"

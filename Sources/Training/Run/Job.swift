@@ -7,7 +7,8 @@ package import Preferences
 import Tensors
 package import Tokenization
 
-/// What every command that runs on ranks has: the communicator, this rank's threads, and on rank 0 the model and the chat helper.
+/// What every command that runs on ranks has: the communicator, this rank's threads, and on rank 0 the model and the
+/// chat helper.
 package final class Job {
   package let communicator: Communicator
   package let pool: ThreadPool
@@ -19,7 +20,6 @@ package final class Job {
     isRoot = communicator.isRoot
     let shared = try communicator.coresPerRank()
     pool = ThreadPool(threads: threads ?? shared)
-    Matmul.useOneThreadPerCall()
   }
 
   /// Ends this rank's threads.

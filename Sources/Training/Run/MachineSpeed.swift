@@ -4,7 +4,8 @@ import Tensors
 
 /// What this machine's matrix products reach, measured in a moment.
 package enum MachineSpeed {
-  /// fp32 GFLOP/s of all threads of `pool` together, each multiplying on its own: the best of a few products of a layer's size.
+  /// fp32 GFLOP/s of all threads of `pool` together, each multiplying on its own: the best of a few products of a
+  /// layer's size.
   package static func matmulGFLOPs(_ pool: ThreadPool, rounds: Int = 4) -> Double {
     let (m, n, k) = (512, 768, 576)
     let perThread = m * k + n * k + m * n

@@ -73,7 +73,8 @@ package struct RunCheckpoint {
       return Array((JSONValue.object(object).serialized(indent: 2) + "\n").utf8)
     }
 
-    /// - Parameter accumulation: `gradient_accumulation_steps` that would make the global batch right, when there is one.
+    /// - Parameter accumulation: `gradient_accumulation_steps` that would make the global batch right, when there is
+    ///   one.
     func check(
       _ stored: JSONValue, checkpoint: String, accumulation: (Int) -> Int?
     ) throws(ResumeError) {

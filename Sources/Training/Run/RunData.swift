@@ -11,7 +11,8 @@ package struct RunData: Sendable {
   package var trainingReport: DataReport?
   package var evaluationReport: DataReport?
 
-  /// Reads, renders and tokenizes the files the configuration names; `eval_split` holds pairs out of the training files.
+  /// Reads, renders and tokenizes the files the configuration names; `eval_split` holds pairs out of the training
+  /// files.
   /// - Parameter needsTraining: whether `train_file` must be read (evaluation of an `eval_file` does not).
   package static func load(
     _ configuration: TrainingConfiguration, tokenizer: Tokenizer, chat: ChatRendering?, threads: Int,

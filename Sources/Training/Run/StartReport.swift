@@ -15,7 +15,7 @@ struct StartReport {
   var stepsPerEpoch: Int
   var totalSteps: Int
   var reservedBytes: Int
-  var coreName: String
+  var instructionSet: String
   var gigaflops: Double
 
   private static func count(_ value: Int) -> String {
@@ -36,7 +36,7 @@ struct StartReport {
       \(decoder.numHiddenLayers) layers, vocabulary \(decoder.vocabSize)
       data     \(training.count) training pairs, \(evaluationPairs) held out; \(rows) rows for \(unshared) tokens, prefixes shared
       ranks    \(worldSize) on \(hosts) host\(hosts == 1 ? "" : "s"), \(threads) thread\(threads == 1 ? "" : "s") each; \
-      BLAS core \(coreName), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank
+      oneDNN \(instructionSet), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank
       batch    \(c.perDeviceTrainBatchSize) per device x \(c.gradientAccumulationSteps) accumulation x \(worldSize) ranks \
       = \(c.globalBatch(worldSize: worldSize)) pairs a step; \(stepsPerEpoch) steps an epoch, \(totalSteps) steps in all
       memory   \(gb(arena)) parameters + \(gb(arena)) gradients + \(gb(2 * arena)) optimizer + \(gb(reservedBytes)) activations and logits \

@@ -25,7 +25,8 @@ package final class TrainingRun {
   private let job: Job
   private let communicator: Communicator
   private let start: Start
-  /// config.json, the tokenizer's files and such, on rank 0: read once, so that a model folder that changes or goes away does no harm.
+  /// config.json, the tokenizer's files and such, on rank 0: read once, so that a model folder that changes or goes
+  /// away does no harm.
   private let modelFiles: [(name: String, bytes: [UInt8])]
   private let step: ORPOStep
   private let evaluationPairs: [TokenizedPair]
@@ -279,7 +280,8 @@ package final class TrainingRun {
       configuration: configuration, decoder: step.decoder.configuration, parameters: step.decoder.layout.count,
       training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
       hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
-      totalSteps: totalSteps, reservedBytes: step.decoder.reservedBytes, coreName: Matmul.coreName, gigaflops: gigaflops
+      totalSteps: totalSteps, reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet,
+      gigaflops: gigaflops
     )
     job.note(report.text)
   }

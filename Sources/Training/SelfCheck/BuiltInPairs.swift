@@ -2,8 +2,8 @@ import Packing
 import Preferences
 import Tokenization
 
-/// Preference pairs that are part of the program, so that the self-check needs no file: a request, a reply that helps, a reply that
-/// only sounds as if it did.
+/// Preference pairs that are part of the program, so that the self-check needs no file: a request, a reply that helps,
+/// a reply that only sounds as if it did.
 enum BuiltInPairs {
   static let texts: [PreferenceText] = [
     pair("My kettle trips the fuse.", "Unplug it and dry the base.", "Kettles are great."),

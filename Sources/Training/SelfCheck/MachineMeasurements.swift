@@ -5,13 +5,13 @@ import Tensors
 
 /// What each rank's matrix products reach while all ranks multiply at once; the same on every rank.
 struct ProductSpeed {
-  /// GFLOP/s and the BLAS library's kernels, by rank.
+  /// GFLOP/s and the instruction set of the matrix products, by rank.
   var gigaflops: [Double]
-  var coreNames: [String]
+  var instructionSets: [String]
 
-  init(gigaflops: [Double], coreNames: [String]) {
+  init(gigaflops: [Double], instructionSets: [String]) {
     self.gigaflops = gigaflops
-    self.coreNames = coreNames
+    self.instructionSets = instructionSets
   }
 
   /// A collective call of about a third of a second.
@@ -25,7 +25,7 @@ struct ProductSpeed {
     gigaflops = try communicator.allGather(Int(bitPattern: UInt(speed.bitPattern))).map {
       Double(bitPattern: UInt64(UInt(bitPattern: $0)))
     }
-    coreNames = try communicator.allGather(Matmul.coreName)
+    instructionSets = try communicator.allGather(Matmul.instructionSet)
   }
 
   var median: Double { gigaflops.sorted()[gigaflops.count / 2] }
@@ -34,7 +34,7 @@ struct ProductSpeed {
 
   var summary: String {
     var names: [(name: String, ranks: [Int])] = []
-    for (rank, name) in coreNames.enumerated() {
+    for (rank, name) in instructionSets.enumerated() {
       if let index = names.firstIndex(where: { $0.name == name }) {
         names[index].ranks.append(rank)
       } else {
@@ -45,8 +45,8 @@ struct ProductSpeed {
       names.count == 1
       ? names[0].name : names.map { "\($0.name) (rank \(HostReport.ranges($0.ranks)))" }.joined(separator: ", ")
     let speeds = String(format: "%.0f", median)
-    guard gigaflops.count > 1 else { return "OpenBLAS, core type \(kernels); \(speeds) GFLOP/s in fp32" }
-    return "OpenBLAS, core type \(kernels); \(speeds) GFLOP/s a rank in fp32 "
+    guard gigaflops.count > 1 else { return "oneDNN, \(kernels); \(speeds) GFLOP/s in fp32" }
+    return "oneDNN, \(kernels); \(speeds) GFLOP/s a rank in fp32 "
       + String(format: "(%.0f to %.0f)", gigaflops[slowest], gigaflops[fastest])
   }
 
@@ -55,7 +55,7 @@ struct ProductSpeed {
     let speed = String(format: "%.0f of the median's %.0f GFLOP/s", gigaflops[slowest], median)
     return """
       warning: rank \(slowest) on \(hosts[slowest]) reaches \(speed), and every step waits for it.
-               Look there for other processes, a shared core, a lowered clock, another BLAS core type.
+               Look there for other processes, a shared core, a lowered clock, an older processor.
       """
   }
 }

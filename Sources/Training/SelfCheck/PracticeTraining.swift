@@ -8,10 +8,11 @@ import Preferences
 import Tensors
 import Tokenization
 
-/// A few steps of ORPO on a tiny byte-level model and the built-in pairs, with the decoder, sampler, step and optimizer of any other run.
+/// A few steps of ORPO on a tiny byte-level model and the built-in pairs, with the decoder, sampler, step and optimizer
+/// of any other run.
 ///
-/// A step takes all pairs whatever the number of ranks, so every cluster computes the same; ranks beyond the number of pairs have none
-/// and only reduce.
+/// A step takes all pairs whatever the number of ranks, so every cluster computes the same; ranks beyond the number of
+/// pairs have none and only reduce.
 final class PracticeTraining {
   private let job: Job
   private let decoder: Decoder
@@ -121,7 +122,7 @@ final class PracticeTraining {
     if index == 0, abs(loss - expected) > 0.2 {
       throw SelfCheckFailure(
         "the untrained model's loss is \(SelfCheck.decimal(loss)), expected about \(SelfCheck.decimal(expected)): "
-          + "a rank's matrix products are wrong (rank 0's BLAS core type is \(Matmul.coreName); OPENBLAS_CORETYPE sets another)"
+          + "a rank's matrix products are wrong (rank 0's oneDNN uses \(Matmul.instructionSet); ONEDNN_MAX_CPU_ISA limits it)"
       )
     }
   }

@@ -2,8 +2,8 @@ package import Collectives
 import DataParallel
 import Foundation
 
-/// `orpo-dist` without arguments: what a cluster can be asked in half a minute, without a file. Ranks and their cores, the speed of
-/// products and of all-reduce, then a real training of a tiny model that all ranks must agree on.
+/// `orpo-dist` without arguments: what a cluster can be asked in half a minute, without a file. Ranks and their cores,
+/// the speed of products and of all-reduce, then a real training of a tiny model that all ranks must agree on.
 package enum SelfCheck {
   /// A collective call.
   ///
@@ -29,7 +29,7 @@ package enum SelfCheck {
     say("\nMPI         \(libraryName(communicator.libraryVersion)), thread level \(communicator.threadLevel.rawValue)")
     watchdog.enter("measuring matrix products")
     let products = try ProductSpeed(job)
-    say("BLAS        \(products.summary)")
+    say("products    \(products.summary)")
     if let warning = products.warning(hosts: placement.hosts) { say(warning) }
     watchdog.enter("measuring all-reduce")
     let reduction = try ReductionSpeed(communicator, megabytes: [1, 32]) { watchdog.enter("an all-reduce of \($0) MB") }

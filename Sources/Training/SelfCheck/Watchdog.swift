@@ -2,7 +2,8 @@ import Collectives
 import Foundation
 import Synchronization
 
-/// Ends a self-check that hangs, as MPI does on a network that lets connections open but no messages through, and says where.
+/// Ends a self-check that hangs, as MPI does on a network that lets connections open but no messages through, and says
+/// where.
 final class Watchdog: Sendable {
   private struct State {
     var stage = "the start"

@@ -7,7 +7,8 @@ package import Packing
 package import Preferences
 import Tensors
 
-/// Distributed ORPO on pairs that are already token ids: the optimizer step and the evaluation pass. Knows nothing of files and logs.
+/// Distributed ORPO on pairs that are already token ids: the optimizer step and the evaluation pass. Knows nothing of
+/// files and logs.
 ///
 /// All ranks hold the same pairs and the same parameters and call the same functions in the same order.
 package final class ORPOStep {
@@ -73,7 +74,8 @@ package final class ORPOStep {
       sequence: pairs.map { max($0.chosen.count, $0.rejected.count) }.max() ?? 0, training: training)
   }
 
-  /// Optimizer step `index`, counted from 0: this rank's share forward and backward, gradients summed over ranks, clipped, applied.
+  /// Optimizer step `index`, counted from 0: this rank's share forward and backward, gradients summed over ranks,
+  /// clipped, applied.
   package func run(_ index: Int, learningRate: Double) throws -> Outcome {
     let plan = sampler.plan(step: index)
     let microBatches = plan.microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch)
