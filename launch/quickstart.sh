@@ -94,10 +94,9 @@ if [[ -n $data ]]; then
   prompt=${PROMPT:-}
 else
   settings+=(train_file=data/customer-care/train.jsonl eval_file=data/customer-care/heldout.jsonl)
-  prompt=${PROMPT:-$(python3 -c '
-import json
-with open("data/customer-care/heldout.jsonl") as rows:
-    print(json.loads(rows.readline())["prompt"][0]["content"])')}
+  prompt=${PROMPT:-$(sed -n 25p data/customer-care/heldout.jsonl | python3 -c '
+import json, sys
+print(json.load(sys.stdin)["prompt"][0]["content"])')}
 fi
 config=configs/quickstart.yaml
 
@@ -108,7 +107,7 @@ reply() {
   if [[ -z $prompt ]]; then return; fi
   say "$2"
   printf '> %s\n\n' "$prompt"
-  "$orpo" generate --model "$1" --prompt "$prompt" --max-new-tokens 120
+  "$orpo" generate --model "$1" --prompt "$prompt" --max-new-tokens 100
 }
 
 reply "$model" "Before training: a reply"
