@@ -95,9 +95,11 @@ if [[ -z ${ORPO_DIST_PYTHON:-} && ! -x $python ]]; then python=python3; fi
 if ! command -v swift >/dev/null; then
   die "Swift $swift_needed or newer is needed and not on the PATH: https://www.swift.org/install/linux/"
 fi
-swift_version=$(swift --version 2>/dev/null | sed -nE 's/.*Swift version ([0-9]+(\.[0-9]+)*).*/\1/p' | head -n 1)
+swift_says=$(swift --version 2>&1) || true
+swift_version=$(sed -nE 's/.*Swift version ([0-9]+(\.[0-9]+)*).*/\1/p' <<<"$swift_says" | head -n 1)
 if [[ -z $swift_version ]]; then
-  die "'swift --version' says no version: is the toolchain complete? https://www.swift.org/install/linux/"
+  die "swift does not run; the packages it needs itself are listed at https://www.swift.org/install/linux/. It says:
+    $swift_says"
 fi
 if [[ $(printf '%s\n' "$swift_needed" "$swift_version" | sort -V | head -n 1) != "$swift_needed" ]]; then
   die "Swift $swift_version is too old, $swift_needed or newer is needed: https://www.swift.org/install/linux/"
