@@ -13,15 +13,13 @@
 set -euo pipefail
 if (($# > 0)); then
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  exit 2
+  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
 fi
 
 # Paths given are relative to where the script was called from.
-called_from=$PWD
-from_caller() { if [[ $1 == /* ]]; then echo "$1"; else echo "$called_from/$1"; fi; }
-model=${MODEL:+$(from_caller "$MODEL")}
-data=${DATA:+$(from_caller "$DATA")}
-output=${OUTPUT:+$(from_caller "$OUTPUT")}
+model=${MODEL:+$(realpath -m -- "$MODEL")}
+data=${DATA:+$(realpath -m -- "$DATA")}
+output=${OUTPUT:+$(realpath -m -- "$OUTPUT")}
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/common.sh

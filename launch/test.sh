@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/common.sh
 if (($# > 0)); then
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  exit 2
+  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
 fi
 
 # What is under way, for the line that tells of a failure.
