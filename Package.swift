@@ -66,11 +66,12 @@ let package = Package(
     module("ModelFiles", ["Tensors", "JSON"]),
     module("Collectives", ["CMPI"]),
     module("Tokenization", ["JSON", "CUTF8Proc"]),
-    module("Kernels", ["Tensors", "COneDNN"]),
+    module("Kernels", ["Tensors", "COneDNN", "CBFloat16"]),
     module("Tensors"),
     module("JSON", ["CJansson"]),
     // C, only where Swift cannot reach.
     .target(name: "CMPI", dependencies: ["COpenMPI"], cSettings: c),
+    .target(name: "CBFloat16", dependencies: ["COneDNN"], cSettings: c),
     library("COpenMPI", pkgConfig: "ompi-c", apt: "libopenmpi-dev"),
     library("COneDNN", apt: "libdnnl-dev"),
     library("CJansson", pkgConfig: "jansson", apt: "libjansson-dev"),

@@ -1,30 +1,45 @@
+import Kernels
 import Tensors
 
 /// Memory for one micro-batch: what each layer keeps for its backward pass, and scratch that layers share. Taken once,
-/// at start-up.
+/// at start-up, for `limits`.
 ///
-/// Kept per row and layer: the residual stream before and after attention, q k v, the attention's output and
-/// log-sum-exp, gate and up. Norms and silu(gate) * up are computed again in backward.
+/// A layer keeps, per row, the residual stream before and after attention, q k v, the attention's output and
+/// log-sum-exp, gate and up. Norms and silu(gate) * up are computed again in backward. A micro-batch with more rows than
+/// everything can be kept for (one long pair) keeps less of some layers, which compute that part again; the results are
+/// the same, bit for bit.
 final class Activations {
-  /// What one layer keeps; every pointer is the first row's.
+  /// What one layer works in; every pointer is the first row's.
   struct Layer {
     /// `[rows, hiddenSize]`: the residual stream that enters the layer.
-    let residual: UnsafeMutablePointer<Float>
+    var residual: UnsafeMutablePointer<Float>
     /// `[rows, qkvSize]`, after rotation.
-    let qkv: UnsafeMutablePointer<Float>
+    var qkv: UnsafeMutablePointer<Float>
     /// `[rows, querySize]`.
-    let attention: UnsafeMutablePointer<Float>
+    var attention: UnsafeMutablePointer<Float>
     /// `[rows, numAttentionHeads]`.
-    let lse: UnsafeMutablePointer<Float>
+    var lse: UnsafeMutablePointer<Float>
     /// `[rows, hiddenSize]`: the residual stream after attention.
-    let middle: UnsafeMutablePointer<Float>
+    var middle: UnsafeMutablePointer<Float>
     /// `[rows, 2 * intermediateSize]`.
-    let gateUp: UnsafeMutablePointer<Float>
+    var gateUp: UnsafeMutablePointer<Float>
+    /// What is still there when backward comes.
+    var kept = Kept.everything
   }
 
-  let rows: Int
-  /// Whether every layer keeps its own memory (training) or all use the same (evaluation).
+  /// What of a layer lasts until its backward pass, beside the residual stream that enters it.
+  enum Kept: Equatable {
+    case everything
+    /// All but gate and up, which are wide and one product away.
+    case attention
+    case nothing
+  }
+
+  private let sizes: ActivationSizes
+  private let limits: Decoder.MemoryLimits
+  /// Whether layers keep anything (training) or all use the same memory (evaluation).
   let keepsLayers: Bool
+  /// In training, of the micro-batch at hand: `arrange(rows:)`.
   private(set) var layers: [Layer] = []
   /// The residual stream that leaves the last layer; in evaluation also the one between layers, in turns with
   /// `layers[0].residual`.
@@ -45,63 +60,73 @@ final class Activations {
   let dQKV: UnsafeMutablePointer<Float>
   /// `threads * hiddenSize`: sums of norm gradients.
   let partials: UnsafeMutablePointer<Float>
+  /// The left and the right factor of a product.
+  let left, right: RoundingScratch
+  private let kept: UnsafeMutablePointer<Float>
   private let memory: AlignedBuffer<Float>
 
-  init(_ c: DecoderConfiguration, rows: Int, threads: Int, training: Bool) {
-    self.rows = rows
-    keepsLayers = training
-    let count = training ? c.numHiddenLayers : 1
-    let sizes = [c.hiddenSize, c.qkvSize, c.querySize, c.numAttentionHeads, c.hiddenSize, 2 * c.intermediateSize]
+  init(_ c: DecoderConfiguration, _ limits: Decoder.MemoryLimits, threads: Int, precision: ProductPrecision) {
+    let sizes = ActivationSizes(c)
+    self.sizes = sizes
+    self.limits = limits
+    keepsLayers = limits.training
     let half = c.headDim / 2
+    let inner = max(c.intermediateSize, c.querySize)
+    let narrow = max(inner, c.hiddenSize)
+    let widest = max(2 * c.intermediateSize, c.qkvSize, narrow)
     let shared = [c.hiddenSize, half, half, c.hiddenSize, c.intermediateSize]
-    let backward =
-      training ? [c.hiddenSize, c.hiddenSize, max(c.intermediateSize, c.querySize), c.qkvSize] : [0, 0, 0, 0]
-    /// Every array begins on a cache line.
-    func padded(_ perRow: Int) -> Int { (perRow * rows + 15) / 16 * 16 }
-    let total =
-      count * sizes.map(padded).reduce(0, +) + (shared + backward).map(padded).reduce(0, +) + threads * c.hiddenSize
-      + 16
-    memory = AlignedBuffer<Float>(count: total)
+    let backward = limits.training ? [c.hiddenSize, c.hiddenSize, inner, c.qkvSize] : [0, 0, 0, 0]
+    let rounding =
+      precision == .bfloat16 ? [(widest + 1) / 2, limits.training ? (narrow + 1) / 2 : 0] : [0, 0]
+    let rows = limits.rows
+    let scratch = (shared + backward + rounding).map { ActivationSizes.padded($0 * rows) }
+    let partials = ActivationSizes.padded(threads * c.hiddenSize)
+    let keptCount = sizes.keptCount(limits)
+    memory = AlignedBuffer(count: scratch.reduce(0, +) + partials + keptCount)
     var next = memory.pointer
-    func take(_ perRow: Int) -> UnsafeMutablePointer<Float> {
-      defer { next += padded(perRow) }
+    func take(_ count: Int) -> UnsafeMutablePointer<Float> {
+      defer { next += count }
       return next
     }
-    for _ in 0..<count {
-      layers.append(
-        Layer(
-          residual: take(sizes[0]), qkv: take(sizes[1]), attention: take(sizes[2]), lse: take(sizes[3]),
-          middle: take(sizes[4]), gateUp: take(sizes[5])))
+    final = take(scratch[0])
+    cosine = take(scratch[1])
+    sine = take(scratch[2])
+    normed = take(scratch[3])
+    activated = take(scratch[4])
+    dResidual = take(scratch[5])
+    dNormed = take(scratch[6])
+    dInner = take(scratch[7])
+    dQKV = take(scratch[8])
+    func rounded(_ count: Int) -> RoundingScratch {
+      let values = UnsafeMutableRawPointer(take(count)).assumingMemoryBound(to: BFloat16.self)
+      return RoundingScratch(precision: precision, memory: values)
     }
-    final = take(shared[0])
-    cosine = take(shared[1])
-    sine = take(shared[2])
-    normed = take(shared[3])
-    activated = take(shared[4])
-    dResidual = take(backward[0])
-    dNormed = take(backward[1])
-    dInner = take(backward[2])
-    dQKV = take(backward[3])
-    partials = next
+    left = rounded(scratch[9])
+    right = rounded(scratch[10])
+    self.partials = take(partials)
+    kept = next
+    if !limits.training { layers = sizes.arrange(rows: rows, layers: 1, keeping: [.everything], in: kept) }
   }
 
   var bytes: Int { memory.bytes }
 
-  /// The memory layer `index` works in, and where the residual stream goes that leaves it.
-  func layer(_ index: Int, of count: Int) -> (Layer, next: UnsafeMutablePointer<Float>) {
-    if keepsLayers { return (layers[index], index + 1 < count ? layers[index + 1].residual : final) }
-    let only = layers[0]
-    if index % 2 == 0 { return (only, final) }
-    return (
-      Layer(
-        residual: final, qkv: only.qkv, attention: only.attention, lse: only.lse, middle: only.middle,
-        gateUp: only.gateUp),
-      only.residual
-    )
+  /// Lays the layers out for a micro-batch of `rows` rows. Before its forward pass, in training.
+  func arrange(rows: Int) {
+    guard keepsLayers else { return }
+    layers = sizes.arrange(
+      rows: rows, layers: sizes.layers, keeping: sizes.kept(rows: rows, limits), in: kept)
   }
 
-  /// Where the residual stream ends after `count` layers.
-  func output(of count: Int) -> UnsafeMutablePointer<Float> {
-    keepsLayers || count % 2 == 1 ? final : layers[0].residual
+  /// The memory layer `index` works in, and where the residual stream goes that leaves it.
+  func layer(_ index: Int) -> (Layer, next: UnsafeMutablePointer<Float>) {
+    if keepsLayers { return (layers[index], index + 1 < sizes.layers ? layers[index + 1].residual : final) }
+    var only = layers[0]
+    if index % 2 == 0 { return (only, final) }
+    let next = only.residual
+    only.residual = final
+    return (only, next)
   }
+
+  /// Where the residual stream ends after all layers.
+  var output: UnsafeMutablePointer<Float> { keepsLayers || sizes.layers % 2 == 1 ? final : layers[0].residual }
 }

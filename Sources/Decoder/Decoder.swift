@@ -12,6 +12,7 @@ package final class Decoder {
 
   let places: DecoderParameters
   let pool: ThreadPool
+  let weights: DecoderWeights
   private let arena: AlignedBuffer<Float>
   let angles: RotaryAngles
   private var memory: Memory?
@@ -21,62 +22,93 @@ package final class Decoder {
     let limits: MemoryLimits
     let activations: Activations
     let head: LanguageModelHead
-    let layers: DecoderLayers
     let scratch: AlignedScratch
+
+    init(
+      _ c: DecoderConfiguration, _ limits: MemoryLimits, pool: ThreadPool, threads: Int, _ precision: ProductPrecision
+    ) {
+      self.limits = limits
+      scratch = AlignedScratch(c.attentionShape, threads: threads, maxKeys: limits.sequence)
+      activations = Activations(c, limits, threads: threads, precision: precision)
+      head = LanguageModelHead(
+        c, pool: pool, rows: limits.rows, logitsBudget: limits.training ? limits.logitsBudget : 0)
+    }
+
+    var bytes: Int { activations.bytes + head.bytes + scratch.bytes }
   }
 
-  /// Sizes of the largest micro-batch there will be.
+  /// Sizes of the largest micro-batch there will be, and how much of it is kept for backward.
   package struct MemoryLimits: Sendable, Equatable {
     package var rows: Int
     /// The longest sequence.
     package var sequence: Int
     /// Whether backward will be called.
     package var training: Bool
+    /// Rows for which layers keep all their activations; longer micro-batches compute a part of them again.
+    package var keptRows: Int
+    /// Keep only what enters each layer, whatever the number of rows.
+    package var checkpointing: Bool
     /// Bytes of logits kept between forward and backward.
     package var logitsBudget: Int
 
-    package init(rows: Int, sequence: Int, training: Bool, logitsBudget: Int = 256 << 20) {
+    /// - Parameter keptRows: all of `rows` when nil.
+    package init(
+      rows: Int, sequence: Int, training: Bool, keptRows: Int? = nil, checkpointing: Bool = false,
+      logitsBudget: Int = 256 << 20
+    ) {
       self.rows = rows
       self.sequence = sequence
       self.training = training
+      self.keptRows = keptRows ?? rows
+      self.checkpointing = checkpointing
       self.logitsBudget = logitsBudget
     }
   }
 
-  package init(_ configuration: DecoderConfiguration, pool: ThreadPool) throws(DecoderError) {
+  package init(
+    _ configuration: DecoderConfiguration, pool: ThreadPool, precision: ProductPrecision = .float32
+  ) throws(DecoderError) {
     self.configuration = try configuration.validated()
     self.pool = pool
     places = DecoderParameters(configuration)
     arena = AlignedBuffer(count: places.layout.count)
     parameters = arena.values
+    weights = DecoderWeights(arena.pointer, count: arena.count, precision: precision)
     angles = RotaryAngles(configuration)
   }
+
+  /// To be called after `parameters` were changed: products in bf16 work on a rounded copy of them.
+  package func parametersChanged() { weights.refresh(pool) }
 
   /// Takes the memory for micro-batches up to `limits`; what was reserved before is given back unless it is enough.
   package func reserve(_ limits: MemoryLimits) {
     if let old = memory?.limits, old.rows >= limits.rows, old.sequence >= limits.sequence,
-      old.training || !limits.training
+      old.training || !limits.training, old.keptRows >= min(limits.keptRows, limits.rows),
+      old.checkpointing == limits.checkpointing, old.logitsBudget == limits.logitsBudget
     {
       return
     }
     memory = nil
-    let scratch = AlignedScratch(configuration.attentionShape, threads: pool.threadCount, maxKeys: limits.sequence)
-    memory = Memory(
-      limits: limits,
-      activations: Activations(configuration, rows: limits.rows, threads: pool.threadCount, training: limits.training),
-      head: LanguageModelHead(
-        configuration, pool: pool, rows: limits.rows, logitsBudget: limits.training ? limits.logitsBudget : 0),
-      layers: layers(scratch), scratch: scratch)
+    memory = Memory(configuration, limits, pool: pool, threads: pool.threadCount, weights.precision)
   }
 
   /// Bytes reserved for micro-batches.
-  package var reservedBytes: Int {
-    memory.map { $0.activations.bytes + $0.head.bytes + $0.scratch.bytes } ?? 0
+  package var reservedBytes: Int { memory?.bytes ?? 0 }
+
+  /// Bytes that `reserve(limits)` would take with `threads` threads, without taking them.
+  package static func memoryBytes(
+    _ configuration: DecoderConfiguration, _ limits: MemoryLimits, threads: Int,
+    precision: ProductPrecision = .float32
+  ) -> Int {
+    // The address space is taken and given back; no page of it is touched.
+    let pool = ThreadPool(threads: 1)
+    defer { pool.stop() }
+    return Memory(configuration, limits, pool: pool, threads: threads, precision).bytes
   }
 
   func layers(_ scratch: AlignedScratch) -> DecoderLayers {
     DecoderLayers(
-      configuration: configuration, places: places, pool: pool, parameters: arena.pointer,
+      configuration: configuration, places: places, pool: pool, weights: weights,
       attention: SegmentAttention(
         configuration.attentionShape, pool: pool, maxKeys: scratch.maxKeys, scratch: scratch.memory.pointer))
   }
@@ -87,21 +119,21 @@ package final class Decoder {
     guard batch.rowCount > 0 else { return }
     let memory = reserved(for: batch)
     let shared = memory.activations
-    let families = batch.segmentFamilies
-    let segments = families.flatMap { $0 }
+    let layers = layers(memory.scratch)
+    shared.arrange(rows: batch.rowCount)
+    let segments = batch.segmentFamilies.flatMap { $0 }
     copyAngles(batch, shared)
-    let input = shared.layer(0, of: configuration.numHiddenLayers).0.residual
     batch.tokens.withUnsafeBufferPointer { tokens in
       Embedding.forward(
-        pool, size: configuration.hiddenSize, tokens: tokens, table: arena.pointer + places.embedding, input)
+        pool, size: configuration.hiddenSize, tokens: tokens, table: arena.pointer + places.embedding,
+        shared.layer(0).0.residual)
     }
     for index in 0..<configuration.numHiddenLayers {
-      let (layer, next) = shared.layer(index, of: configuration.numHiddenLayers)
-      memory.layers.forward(index, rows: 0..<batch.rowCount, segments: segments, layer, shared, next: next)
+      let (layer, next) = shared.layer(index)
+      layers.forward(index, rows: 0..<batch.rowCount, segments: segments, layer, shared, next: next)
     }
-    let output = shared.output(of: configuration.numHiddenLayers)
-    memory.layers.norm(output, weight: places.finalNorm, rows: batch.rowCount, shared.normed)
-    memory.head.forward(batch, hidden: shared.normed, weight: arena.pointer + places.head, logps: logps)
+    layers.norm(shared.output, weight: places.finalNorm, rows: batch.rowCount, shared.normed)
+    memory.head.forward(batch, hidden: headInput(batch, shared), weight: headWeight, logps: logps)
   }
 
   /// Adds the gradients of all parameters to `gradients` (same layout), given dLoss/dlogp of every prediction of the
@@ -118,17 +150,18 @@ package final class Decoder {
     precondition(weights.count >= batch.predictionCount, "there are fewer weights than predictions")
     let rows = batch.rowCount
     let families = batch.segmentFamilies
+    let layers = layers(memory.scratch)
 
     // `normed` still holds the head's input.
     memory.head.backward(
-      batch, weights: weights, hidden: shared.normed, weight: arena.pointer + places.head, dHidden: shared.dNormed,
+      batch, weights: weights, hidden: headInput(batch, shared), weight: headWeight, dHidden: shared.dNormed,
       dWeight: gradients + places.head)
     shared.dResidual.update(repeating: 0, count: rows * configuration.hiddenSize)
-    memory.layers.normBackward(shared.final, weight: places.finalNorm, rows: rows, shared, gradients)
+    layers.normBackward(shared.final, weight: places.finalNorm, rows: rows, shared, gradients)
     try onGradientReady?(places.headEnd)
 
     for index in (0..<configuration.numHiddenLayers).reversed() {
-      memory.layers.backward(
+      layers.backward(
         index, rows: rows, families: families, shared.layers[index], shared, gradients: gradients)
       try onGradientReady?(places.layers[index].end)
     }
@@ -139,6 +172,12 @@ package final class Decoder {
         dTable: gradients + places.embedding)
     }
   }
+
+  private func headInput(_ batch: PackedPairs, _ shared: Activations) -> MatrixOperand {
+    shared.left.matrix(pool, shared.normed, rows: batch.rowCount, columns: configuration.hiddenSize)
+  }
+
+  private var headWeight: MatrixOperand { weights.matrix(places.head, columns: configuration.hiddenSize) }
 
   private func reserved(for batch: PackedPairs) -> Memory {
     guard let memory, memory.limits.rows >= batch.rowCount, memory.limits.sequence >= batch.longestSequence else {

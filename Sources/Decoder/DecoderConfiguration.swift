@@ -94,7 +94,26 @@ package struct DecoderConfiguration: Sendable, Equatable {
     if let slidingWindow {
       try require(slidingWindow > 0, "sliding_window is \(slidingWindow); expected a positive number or null")
     }
+    try require(
+      numHiddenLayers <= Self.mostLayers,
+      "num_hidden_layers is \(numHiddenLayers); this version goes up to \(Self.mostLayers)")
+    try require(
+      approximateParameters < Self.mostParameters,
+      "vocab_size, hidden_size, intermediate_size, head_dim and num_hidden_layers together ask for "
+        + "\(approximateParameters) parameters; this version goes up to 2^40")
     return self
+  }
+
+  /// Beyond these a file is damaged or hostile; below them no size or offset in bytes overflows.
+  private static let mostLayers = 10_000
+  private static let mostParameters = 0x1p40
+
+  /// In floating point, which does not trap; without biases and norms.
+  private var approximateParameters: Double {
+    let hidden = Double(hiddenSize)
+    let heads = Double(headDim) * (2 * Double(numAttentionHeads) + 2 * Double(numKeyValueHeads))
+    let layer = hidden * (heads + 3 * Double(intermediateSize))
+    return Double(numHiddenLayers) * layer + (tieWordEmbeddings ? 1 : 2) * Double(vocabSize) * hidden
   }
 }
 

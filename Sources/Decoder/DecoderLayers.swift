@@ -5,7 +5,7 @@ struct DecoderLayers {
   let configuration: DecoderConfiguration
   let places: DecoderParameters
   let pool: ThreadPool
-  let parameters: UnsafeMutablePointer<Float>
+  let weights: DecoderWeights
   let attention: SegmentAttention
 
   private var c: DecoderConfiguration { configuration }
@@ -16,35 +16,49 @@ struct DecoderLayers {
   /// x' = x + O(attention(rope(QKV(norm(x))))), then x'' = x' + D(silu(G(norm(x'))) * U(norm(x'))).
   func forward(
     _ index: Int, rows: Range<Int>, segments: [SegmentAttention.Segment], _ memory: Activations.Layer,
-    _ shared: Activations,
-    next: UnsafeMutablePointer<Float>
+    _ shared: Activations, next: UnsafeMutablePointer<Float>
+  ) {
+    attend(index, rows: rows, segments: segments, memory, shared)
+    widen(index, rows: rows, memory, shared)
+    let layer = places.layers[index]
+    let (hidden, count, first) = (c.hiddenSize, rows.count, rows.lowerBound)
+    SwiGLU.forward(
+      pool, rows: count, size: c.intermediateSize, memory.gateUp + first * 2 * c.intermediateSize, shared.activated)
+    let next = next + first * hidden
+    next.update(from: memory.middle + first * hidden, count: count * hidden)
+    linear(
+      shared.activated, layer.down, layer.downBias, rows: count, inputs: c.intermediateSize, outputs: hidden,
+      accumulate: true, shared, next)
+  }
+
+  /// The attention half: q k v, the attention's output and `middle` from `residual`.
+  private func attend(
+    _ index: Int, rows: Range<Int>, segments: [SegmentAttention.Segment], _ memory: Activations.Layer,
+    _ shared: Activations
   ) {
     let layer = places.layers[index]
     let (hidden, count, first) = (c.hiddenSize, rows.count, rows.lowerBound)
     let x = memory.residual + first * hidden
     let qkv = memory.qkv + first * c.qkvSize
-    let middle = memory.middle + first * hidden
-    let next = next + first * hidden
-    let normed = shared.normed
-
-    norm(x, weight: layer.inputNorm, rows: count, normed)
-    linear(normed, layer.qkv, layer.qkvBias, rows: count, inputs: hidden, outputs: c.qkvSize, qkv)
+    norm(x, weight: layer.inputNorm, rows: count, shared.normed)
+    linear(shared.normed, layer.qkv, layer.qkvBias, rows: count, inputs: hidden, outputs: c.qkvSize, shared, qkv)
     rotate(qkv, rows: rows, shared, inverse: false)
     attention.forward(segments, memory.qkv, memory.attention, lse: memory.lse)
-
+    let middle = memory.middle + first * hidden
     middle.update(from: x, count: count * hidden)
     linear(
       memory.attention + first * c.querySize, layer.output, layer.outputBias, rows: count, inputs: c.querySize,
-      outputs: hidden, accumulate: true, middle)
+      outputs: hidden, accumulate: true, shared, middle)
+  }
 
-    norm(middle, weight: layer.postAttentionNorm, rows: count, normed)
-    let gateUp = memory.gateUp + first * 2 * c.intermediateSize
-    linear(normed, layer.gateUp, layer.gateUpBias, rows: count, inputs: hidden, outputs: 2 * c.intermediateSize, gateUp)
-    SwiGLU.forward(pool, rows: count, size: c.intermediateSize, gateUp, shared.activated)
-    next.update(from: middle, count: count * hidden)
+  /// Gate and up from `middle`.
+  private func widen(_ index: Int, rows: Range<Int>, _ memory: Activations.Layer, _ shared: Activations) {
+    let layer = places.layers[index]
+    let (first, inner) = (rows.lowerBound, 2 * c.intermediateSize)
+    norm(memory.middle + first * c.hiddenSize, weight: layer.postAttentionNorm, rows: rows.count, shared.normed)
     linear(
-      shared.activated, layer.down, layer.downBias, rows: count, inputs: c.intermediateSize, outputs: hidden,
-      accumulate: true, next)
+      shared.normed, layer.gateUp, layer.gateUpBias, rows: rows.count, inputs: c.hiddenSize, outputs: inner, shared,
+      memory.gateUp + first * inner)
   }
 
   /// Turns `shared.dResidual` from the gradient of what leaves the layer into that of what enters it; adds to
@@ -53,45 +67,44 @@ struct DecoderLayers {
     _ index: Int, rows: Int, families: [[SegmentAttention.Segment]], _ memory: Activations.Layer, _ shared: Activations,
     gradients: UnsafeMutablePointer<Float>
   ) {
+    if memory.kept == .nothing {
+      attend(index, rows: 0..<rows, segments: families.flatMap { $0 }, memory, shared)
+    }
+    if memory.kept != .everything { widen(index, rows: 0..<rows, memory, shared) }
+
     let layer = places.layers[index]
     let (hidden, inner) = (c.hiddenSize, c.intermediateSize)
     let dX = shared.dResidual
 
-    // MLP. dA = dX D, then the gradients of gate and up take the place of their values.
+    // MLP; the gradients of gate and up take the place of their values.
     SwiGLU.forward(pool, rows: rows, size: inner, memory.gateUp, shared.activated)
-    linearGradient(
-      dX, shared.activated, layer.down, layer.downBias, rows: rows, inputs: inner, outputs: hidden, gradients)
-    Matmul.inputGradient(
-      pool, rows: rows, inputs: inner, outputs: hidden, dX, weight: parameters + layer.down, shared.dInner)
+    linearBackward(
+      dX, shared.activated, layer.down, layer.downBias, rows: rows, inputs: inner, outputs: hidden, shared,
+      shared.dInner, gradients)
     SwiGLU.backward(pool, rows: rows, size: inner, shared.dInner, memory.gateUp)
     norm(memory.middle, weight: layer.postAttentionNorm, rows: rows, shared.normed)
-    linearGradient(
+    linearBackward(
       memory.gateUp, shared.normed, layer.gateUp, layer.gateUpBias, rows: rows, inputs: hidden, outputs: 2 * inner,
-      gradients)
-    Matmul.inputGradient(
-      pool, rows: rows, inputs: hidden, outputs: 2 * inner, memory.gateUp, weight: parameters + layer.gateUp,
-      shared.dNormed)
+      shared, shared.dNormed, gradients)
     normBackward(memory.middle, weight: layer.postAttentionNorm, rows: rows, shared, gradients)
 
     // Attention.
-    linearGradient(
-      dX, memory.attention, layer.output, layer.outputBias, rows: rows, inputs: c.querySize, outputs: hidden, gradients)
-    Matmul.inputGradient(
-      pool, rows: rows, inputs: c.querySize, outputs: hidden, dX, weight: parameters + layer.output, shared.dInner)
+    linearBackward(
+      dX, memory.attention, layer.output, layer.outputBias, rows: rows, inputs: c.querySize, outputs: hidden, shared,
+      shared.dInner, gradients)
     attention.backward(
       families, memory.qkv, output: memory.attention, lse: memory.lse, dOutput: shared.dInner, shared.dQKV)
     rotate(shared.dQKV, rows: 0..<rows, shared, inverse: true)
     norm(memory.residual, weight: layer.inputNorm, rows: rows, shared.normed)
-    linearGradient(
-      shared.dQKV, shared.normed, layer.qkv, layer.qkvBias, rows: rows, inputs: hidden, outputs: c.qkvSize, gradients)
-    Matmul.inputGradient(
-      pool, rows: rows, inputs: hidden, outputs: c.qkvSize, shared.dQKV, weight: parameters + layer.qkv, shared.dNormed)
+    linearBackward(
+      shared.dQKV, shared.normed, layer.qkv, layer.qkvBias, rows: rows, inputs: hidden, outputs: c.qkvSize, shared,
+      shared.dNormed, gradients)
     normBackward(memory.residual, weight: layer.inputNorm, rows: rows, shared, gradients)
   }
 
   func norm(_ x: UnsafePointer<Float>, weight: Int, rows: Int, _ y: UnsafeMutablePointer<Float>) {
     RMSNorm.forward(
-      pool, rows: rows, size: c.hiddenSize, epsilon: c.rmsNormEps, x, weight: parameters + weight, y)
+      pool, rows: rows, size: c.hiddenSize, epsilon: c.rmsNormEps, x, weight: weights.values + weight, y)
   }
 
   /// `shared.dResidual += ` the gradient of `norm` given `shared.dNormed`.
@@ -99,27 +112,34 @@ struct DecoderLayers {
     _ x: UnsafePointer<Float>, weight: Int, rows: Int, _ shared: Activations, _ gradients: UnsafeMutablePointer<Float>
   ) {
     RMSNorm.backward(
-      pool, rows: rows, size: c.hiddenSize, epsilon: c.rmsNormEps, x, weight: parameters + weight, shared.dNormed,
+      pool, rows: rows, size: c.hiddenSize, epsilon: c.rmsNormEps, x, weight: weights.values + weight, shared.dNormed,
       shared.dResidual, dWeight: gradients + weight, partials: shared.partials)
   }
 
+  /// Y (+)= X W^T + b.
   private func linear(
     _ x: UnsafePointer<Float>, _ weight: Int, _ bias: Int?, rows: Int, inputs: Int, outputs: Int,
-    accumulate: Bool = false,
-    _ y: UnsafeMutablePointer<Float>
+    accumulate: Bool = false, _ shared: Activations, _ y: UnsafeMutablePointer<Float>
   ) {
     Matmul.linear(
-      pool, rows: rows, inputs: inputs, outputs: outputs, x, weight: parameters + weight, accumulate: accumulate, y)
-    if let bias { Bias.forward(pool, rows: rows, size: outputs, bias: parameters + bias, y) }
+      pool, rows: rows, inputs: inputs, outputs: outputs,
+      shared.left.matrix(pool, x, rows: rows, columns: inputs), weight: weights.matrix(weight, columns: inputs),
+      accumulate: accumulate, y)
+    if let bias { Bias.forward(pool, rows: rows, size: outputs, bias: weights.values + bias, y) }
   }
 
-  private func linearGradient(
+  /// dW += dY^T X, db += the sum of dY's rows, dX = dY W.
+  private func linearBackward(
     _ dY: UnsafePointer<Float>, _ x: UnsafePointer<Float>, _ weight: Int, _ bias: Int?, rows: Int, inputs: Int,
-    outputs: Int,
-    _ gradients: UnsafeMutablePointer<Float>
+    outputs: Int, _ shared: Activations, _ dX: UnsafeMutablePointer<Float>, _ gradients: UnsafeMutablePointer<Float>
   ) {
-    Matmul.weightGradient(pool, rows: rows, inputs: inputs, outputs: outputs, dY, x, gradients + weight)
+    let left = shared.left.matrix(pool, dY, rows: rows, columns: outputs)
+    Matmul.weightGradient(
+      pool, rows: rows, inputs: inputs, outputs: outputs, left,
+      shared.right.matrix(pool, x, rows: rows, columns: inputs), gradients + weight)
     if let bias { Bias.backward(pool, rows: rows, size: outputs, dY, dBias: gradients + bias) }
+    Matmul.inputGradient(
+      pool, rows: rows, inputs: inputs, outputs: outputs, left, weight: weights.matrix(weight, columns: inputs), dX)
   }
 
   /// Turns queries and keys, which lie side by side, by the rows' angles.

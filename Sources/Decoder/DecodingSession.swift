@@ -20,7 +20,9 @@ package final class DecodingSession {
     self.decoder = decoder
     self.capacity = capacity
     let c = decoder.configuration
-    shared = Activations(c, rows: capacity, threads: decoder.pool.threadCount, training: false)
+    shared = Activations(
+      c, Decoder.MemoryLimits(rows: capacity, sequence: capacity, training: false), threads: decoder.pool.threadCount,
+      precision: decoder.weights.precision)
     cache = AlignedBuffer(count: c.numHiddenLayers * capacity * c.qkvSize)
     logits = AlignedBuffer(count: c.vocabSize)
     scratch = AlignedScratch(c.attentionShape, threads: decoder.pool.threadCount, maxKeys: capacity)
@@ -38,24 +40,23 @@ package final class DecodingSession {
       position: count, rows: tokens.count, length: rows.upperBound, cosine: shared.cosine + count * half,
       sine: shared.sine + count * half)
     let segment = SegmentAttention.Segment(prefixStart: 0, prefixCount: count, start: count, count: tokens.count)
-    let input = shared.layer(0, of: c.numHiddenLayers).0.residual + count * c.hiddenSize
+    let input = shared.layer(0).0.residual + count * c.hiddenSize
     tokens.withUnsafeBufferPointer {
       Embedding.forward(
-        decoder.pool, size: c.hiddenSize, tokens: $0, table: layers.parameters + decoder.places.embedding, input)
+        decoder.pool, size: c.hiddenSize, tokens: $0, table: decoder.weights.values + decoder.places.embedding, input)
     }
     for index in 0..<c.numHiddenLayers {
-      let (layer, next) = shared.layer(index, of: c.numHiddenLayers)
-      let cached = Activations.Layer(
-        residual: layer.residual, qkv: cache.pointer + index * capacity * c.qkvSize, attention: layer.attention,
-        lse: layer.lse, middle: layer.middle, gateUp: layer.gateUp)
-      layers.forward(index, rows: rows, segments: [segment], cached, shared, next: next)
+      var (layer, next) = shared.layer(index)
+      layer.qkv = cache.pointer + index * capacity * c.qkvSize
+      layers.forward(index, rows: rows, segments: [segment], layer, shared, next: next)
     }
     count = rows.upperBound
-    let last = shared.output(of: c.numHiddenLayers) + (count - 1) * c.hiddenSize
+    let last = shared.output + (count - 1) * c.hiddenSize
     layers.norm(last, weight: decoder.places.finalNorm, rows: 1, shared.normed)
     Matmul.linearByColumns(
-      decoder.pool, rows: 1, inputs: c.hiddenSize, outputs: c.vocabSize, shared.normed,
-      weight: layers.parameters + decoder.places.head, logits.pointer)
+      decoder.pool, rows: 1, inputs: c.hiddenSize, outputs: c.vocabSize,
+      shared.left.matrix(decoder.pool, shared.normed, rows: 1, columns: c.hiddenSize),
+      weight: decoder.weights.matrix(decoder.places.head, columns: c.hiddenSize), logits.pointer)
     return logits.values
   }
 }

@@ -73,37 +73,38 @@ extension DecoderConfiguration {
   /// From the metadata of a GGUF file.
   init(gguf file: GGUFFile) throws(DecoderError) {
     let reader = GGUFReader(file)
-    let architecture = reader.string("general.architecture") ?? ""
+    let architecture = try reader.string("general.architecture") ?? ""
     guard architecture == "llama" else {
       throw .configuration(
         "\(file.path): general.architecture is \"\(architecture)\"; this version reads llama from GGUF files")
     }
-    if let experts = reader.integer("llama.expert_count"), experts > 0 {
+    if let experts = try reader.integer("llama.expert_count"), experts > 0 {
       throw .configuration("\(file.path): llama.expert_count is \(experts); mixtures of experts are not supported")
     }
     let hiddenSize = try reader.required("llama.embedding_length")
     let heads = try reader.required("llama.attention.head_count")
     guard heads > 0 else { throw .configuration("\(file.path): llama.attention.head_count is \(heads)") }
-    let headDim = reader.integer("llama.attention.key_length") ?? hiddenSize / heads
-    if let rotary = reader.integer("llama.rope.dimension_count"), rotary != headDim {
+    let headDim = try reader.integer("llama.attention.key_length") ?? hiddenSize / heads
+    if let rotary = try reader.integer("llama.rope.dimension_count"), rotary != headDim {
       throw .configuration(
         "\(file.path): llama.rope.dimension_count is \(rotary) of \(headDim); this version rotates whole heads only")
     }
     let context = try reader.required("llama.context_length")
-    let vocabulary = file.info("token_embd.weight")?.shape.first ?? reader.integer("llama.vocab_size")
+    let stated = try reader.integer("llama.vocab_size")
+    let vocabulary = file.info("token_embd.weight")?.shape.first ?? stated
     guard let vocabulary else { throw .configuration("\(file.path): there is no token_embd.weight") }
-    let window = reader.integer("llama.attention.sliding_window")
+    let window = try reader.integer("llama.attention.sliding_window")
     self = try Self(
       family: window == nil ? .llama : .mistral, vocabSize: vocabulary, hiddenSize: hiddenSize,
       intermediateSize: try reader.required("llama.feed_forward_length"),
       numHiddenLayers: try reader.required("llama.block_count"), numAttentionHeads: heads,
-      numKeyValueHeads: reader.integer("llama.attention.head_count_kv") ?? heads, headDim: headDim,
-      rmsNormEps: Float(reader.double("llama.attention.layer_norm_rms_epsilon") ?? 1e-5),
+      numKeyValueHeads: try reader.integer("llama.attention.head_count_kv") ?? heads, headDim: headDim,
+      rmsNormEps: Float(try reader.double("llama.attention.layer_norm_rms_epsilon") ?? 1e-5),
       rope: try reader.rope(headDim: headDim, context: context), maxPositionEmbeddings: context,
       tieWordEmbeddings: file.info("output.weight") == nil,
       attentionBias: file.info("blk.0.attn_q.bias") != nil && window == nil,
       mlpBias: file.info("blk.0.ffn_gate.bias") != nil && window == nil, slidingWindow: window,
-      padTokenID: reader.integer("tokenizer.ggml.padding_token_id")
+      padTokenID: try reader.integer("tokenizer.ggml.padding_token_id")
     ).validated()
   }
 }
@@ -114,22 +115,35 @@ private struct GGUFReader {
 
   init(_ file: GGUFFile) { self.file = file }
 
-  func value(_ key: String) -> GGUFValue? { file[key] }
-  func string(_ key: String) -> String? { value(key)?.string }
-  func integer(_ key: String) -> Int? { value(key)?.integer }
-  func double(_ key: String) -> Double? { value(key)?.double }
+  func string(_ key: String) throws(DecoderError) -> String? { try value(key, "a string") { $0.string } }
+  func integer(_ key: String) throws(DecoderError) -> Int? { try value(key, "one whole number") { $0.integer } }
+  func double(_ key: String) throws(DecoderError) -> Double? { try value(key, "a number") { $0.double } }
 
   func required(_ key: String) throws(DecoderError) -> Int {
-    guard let value = integer(key) else {
+    guard let value = try integer(key) else {
       throw .configuration("\(file.path): the metadata lacks \(key), a whole number")
     }
     return value
   }
 
+  /// nil when the key is absent. A value of another type, such as a number for each layer, is never passed over.
+  private func value<Value>(_ key: String, _ expected: String, _ get: (GGUFValue) -> Value?) throws(DecoderError)
+    -> Value?
+  {
+    guard let found = file[key] else { return nil }
+    guard let typed = get(found) else {
+      throw .configuration("\(file.path): \(key) has type \(found.typeName); this version expects \(expected)")
+    }
+    return typed
+  }
+
   /// Llama 3's frequency factors come as a tensor: they are matched with the settings Meta published, so that a folder
   /// can be written.
   func rope(headDim: Int, context: Int) throws(DecoderError) -> RotaryConfiguration {
-    let theta = double("llama.rope.freq_base") ?? 10_000
+    let theta = try double("llama.rope.freq_base") ?? 10_000
+    guard theta > 1, theta.isFinite else {
+      throw .configuration("\(file.path): llama.rope.freq_base is \(theta); expected more than 1")
+    }
     if let info = file.info("rope_freqs.weight") {
       var factors = [Float](repeating: 0, count: info.count)
       do { try factors.withUnsafeMutableBufferPointer { try file.read("rope_freqs.weight", into: $0) } } catch {
@@ -149,16 +163,25 @@ private struct GGUFReader {
       throw .configuration(
         "\(file.path): rope_freqs.weight is not one of Llama 3's published scalings (factor 8 or 32)")
     }
-    let factor = double("llama.rope.scaling.factor") ?? double("llama.rope.scale_linear") ?? 1
-    switch string("llama.rope.scaling.type") ?? (factor == 1 ? "none" : "linear") {
+    let (newSpelling, oldSpelling) = (try double("llama.rope.scaling.factor"), try double("llama.rope.scale_linear"))
+    let factor = newSpelling ?? oldSpelling ?? 1
+    guard factor > 0, factor.isFinite else {
+      throw .configuration("\(file.path): llama.rope.scaling.factor is \(factor); expected more than 0")
+    }
+    switch try string("llama.rope.scaling.type") ?? (factor == 1 ? "none" : "linear") {
     case "none": return RotaryConfiguration(theta: theta)
     case "linear": return RotaryConfiguration(theta: theta, kind: factor == 1 ? .standard : .linear(factor: factor))
     case "yarn":
-      return RotaryConfiguration(
-        theta: theta,
-        kind: .yarn(
-          .init(factor: factor, originalMaxPositions: integer("llama.rope.scaling.original_context_length") ?? context))
-      )
+      if let attention = try double("llama.rope.scaling.attn_factor"), attention != 1 {
+        throw .configuration(
+          "\(file.path): llama.rope.scaling.attn_factor is \(attention); this version supports 1 only")
+      }
+      let original = try integer("llama.rope.scaling.original_context_length") ?? context
+      guard original > 0 else {
+        throw .configuration(
+          "\(file.path): llama.rope.scaling.original_context_length is \(original); expected more than 0")
+      }
+      return RotaryConfiguration(theta: theta, kind: .yarn(.init(factor: factor, originalMaxPositions: original)))
     case let type:
       throw .configuration("\(file.path): llama.rope.scaling.type is \"\(type)\"; known are none, linear, yarn")
     }

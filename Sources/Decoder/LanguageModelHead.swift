@@ -40,14 +40,10 @@ final class LanguageModelHead {
     logits.pointer + min(block, slots - 1) * blockRows * vocabSize
   }
 
-  /// Whether block `index` of `count` still has its logits when backward comes.
-  private func isKept(_ index: Int, of count: Int) -> Bool { count <= slots || index < slots - 1 }
-
   /// Writes `log p(label)` of every prediction to `logps`. `hidden` is `[rows, hiddenSize]` after the final norm,
-  /// `weight` `[vocabSize, hiddenSize]`.
+  /// `weight` `[vocabSize, hiddenSize]`, of the same precision.
   func forward(
-    _ batch: PackedPairs, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>,
-    logps: UnsafeMutableBufferPointer<Float>
+    _ batch: PackedPairs, hidden: MatrixOperand, weight: MatrixOperand, logps: UnsafeMutableBufferPointer<Float>
   ) {
     precondition(logps.count >= batch.predictionCount, "there are fewer places for log-probabilities than predictions")
     assignPredictions(batch)
@@ -66,43 +62,45 @@ final class LanguageModelHead {
   }
 
   /// `dHidden[rows, hiddenSize]` (overwritten) and `dWeight += `, given each prediction's dLoss/dlogp. Follows
-  /// `forward` on the same batch.
+  /// `forward` on the same batch, with the same operands.
   func backward(
-    _ batch: PackedPairs, weights: UnsafeBufferPointer<Float>, hidden: UnsafePointer<Float>,
-    weight: UnsafePointer<Float>,
+    _ batch: PackedPairs, weights: UnsafeBufferPointer<Float>, hidden: MatrixOperand, weight: MatrixOperand,
     dHidden: UnsafeMutablePointer<Float>, dWeight: UnsafeMutablePointer<Float>
   ) {
-    let blocks = blocks(batch.rowCount)
-    // Last first: the block whose logits came last is still in the shared slot.
-    for (index, rows) in blocks.enumerated().reversed() {
-      let logits = slot(index)
-      if !isKept(index, of: blocks.count), index < blocks.count - 1 {
-        computeLogits(rows, hidden: hidden, weight: weight, logits)
-      }
-      turnIntoGradient(rows, logits, labels: batch.labels, weights: weights)
+    func backward(_ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>) {
+      let dLogits = turnIntoGradient(rows, logits, labels: batch.labels, weights: weights, hidden.precision)
       Matmul.inputGradient(
-        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, logits, weight: weight,
+        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, weight: weight,
         dHidden + rows.lowerBound * hiddenSize)
       Matmul.weightGradient(
-        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, logits, hidden + rows.lowerBound * hiddenSize,
+        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, hidden.from(row: rows.lowerBound),
         dWeight)
     }
+    let blocks = blocks(batch.rowCount)
+    let kept = blocks.count <= slots ? blocks.count : slots - 1
+    // Last first: the block whose logits came last is still in the shared slot.
+    for (index, rows) in blocks.enumerated().dropFirst(kept).reversed() {
+      if index < blocks.count - 1 { computeLogits(rows, hidden: hidden, weight: weight, slot(index)) }
+      backward(rows, slot(index))
+    }
+    // Kept logits lie one after another: one long sum over rows is faster than many short ones.
+    if kept > 0 { backward(0..<blocks[kept - 1].upperBound, slot(0)) }
   }
 
   private func computeLogits(
-    _ rows: Range<Int>, hidden: UnsafePointer<Float>, weight: UnsafePointer<Float>,
-    _ logits: UnsafeMutablePointer<Float>
+    _ rows: Range<Int>, hidden: MatrixOperand, weight: MatrixOperand, _ logits: UnsafeMutablePointer<Float>
   ) {
     Matmul.linearByColumns(
-      pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden + rows.lowerBound * hiddenSize,
-      weight: weight,
-      logits)
+      pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden.from(row: rows.lowerBound),
+      weight: weight, logits)
   }
 
-  /// Overwrites logits by dLoss/dlogits: the sum over the row's labels of w * (onehot - softmax).
+  /// Overwrites logits by dLoss/dlogits, the sum over the row's labels of w * (onehot - softmax): in fp32, or in bf16 in
+  /// the first half of every row.
   private func turnIntoGradient(
-    _ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>, labels: [Int32], weights: UnsafeBufferPointer<Float>
-  ) {
+    _ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>, labels: [Int32], weights: UnsafeBufferPointer<Float>,
+    _ precision: ProductPrecision
+  ) -> MatrixOperand {
     pool.ranges(rows.count) { range in
       for offset in range {
         let row = rows.lowerBound + offset
@@ -112,7 +110,14 @@ final class LanguageModelHead {
         for prediction in [first[row], second[row]] where prediction >= 0 {
           values[Int(labels[Int(prediction)])] += weights[Int(prediction)]
         }
+        if precision == .bfloat16 { BFloat16.roundInPlace(values, count: vocabSize) }
       }
+    }
+    switch precision {
+    case .float32: return MatrixOperand(logits, stride: vocabSize)
+    case .bfloat16:
+      return MatrixOperand(
+        UnsafeRawPointer(logits).assumingMemoryBound(to: BFloat16.self), stride: 2 * vocabSize)
     }
   }
 

@@ -1,9 +1,10 @@
+import CBFloat16
 import COneDNN
 import Glibc
+import Tensors
 
 /// Matrix products, row-major. The seam behind which a library (oneDNN here: it picks its kernels by what the processor
-/// has, whatever the environment says) does the work: one call is one thread; the `ThreadPool` forms divide rows or
-/// columns so that every output element is summed by one thread in the library's own order.
+/// has, whatever the environment says) does the work. One call is one thread.
 package enum Matmul {
   /// `C[m, n] = alpha * A[m, k] * B + beta * C`, with `B` as `[n, k]` when `transposeB`, and `A` as `[k, m]` when
   /// `transposeA`. `lda`, `ldb`, `ldc` are the distances between rows in memory.
@@ -25,59 +26,32 @@ package enum Matmul {
       status == dnnl_success, "a product of \(m) x \(n) x \(k) failed with status \(status.rawValue) of oneDNN")
   }
 
+  /// `C[m, n] (+)= A[m, k] * B` of two operands of the same precision, summed in fp32.
+  package static func multiply(
+    transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int, _ a: MatrixOperand, _ b: MatrixOperand,
+    accumulate: Bool = false, _ c: UnsafeMutablePointer<Float>, ldc: Int
+  ) {
+    switch (a.values, b.values) {
+    case (.float32(let aValues), .float32(let bValues)):
+      multiply(
+        transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, aValues, lda: a.stride, bValues,
+        ldb: b.stride, beta: accumulate ? 1 : 0, c, ldc: ldc)
+    case (.bfloat16(let aValues), .bfloat16(let bValues)):
+      if m == 0 || n == 0 { return }
+      if k == 0 { return clear(m: m, n: n, beta: accumulate ? 1 : 0, c, ldc: ldc) }
+      OpenMP.useOneThread()
+      let status = orpo_bf16_multiply(
+        transposeA, transposeB, Int64(m), Int64(n), Int64(k), words(aValues), Int64(a.stride), words(bValues),
+        Int64(b.stride), accumulate ? 1 : 0, c, Int64(ldc))
+      precondition(status == 0, "a bf16 product of \(m) x \(n) x \(k) failed with status \(status) of oneDNN")
+    default: preconditionFailure("a product of one fp32 and one bf16 operand")
+    }
+  }
+
   /// A sum over nothing: `C = beta * C`.
   private static func clear(m: Int, n: Int, beta: Float, _ c: UnsafeMutablePointer<Float>, ldc: Int) {
     for row in 0..<m {
       for column in 0..<n { c[row * ldc + column] = beta == 0 ? 0 : beta * c[row * ldc + column] }
-    }
-  }
-
-  /// `Y[rows, outputs] (+)= X[rows, inputs] * W[outputs, inputs]^T`: a linear layer. Divided by rows.
-  package static func linear(
-    _ pool: ThreadPool, rows: Int, inputs: Int, outputs: Int, _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>,
-    accumulate: Bool = false, _ y: UnsafeMutablePointer<Float>
-  ) {
-    pool.ranges(rows, grain: 16) { range in
-      multiply(
-        transposeB: true, m: range.count, n: outputs, k: inputs, x + range.lowerBound * inputs, lda: inputs, weight,
-        ldb: inputs, beta: accumulate ? 1 : 0, y + range.lowerBound * outputs, ldc: outputs)
-    }
-  }
-
-  /// The same as `linear`, divided by output columns: for few rows and many outputs, as in the head.
-  package static func linearByColumns(
-    _ pool: ThreadPool, rows: Int, inputs: Int, outputs: Int, _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>,
-    _ y: UnsafeMutablePointer<Float>
-  ) {
-    pool.ranges(outputs, grain: 64) { range in
-      multiply(
-        transposeB: true, m: rows, n: range.count, k: inputs, x, lda: inputs, weight + range.lowerBound * inputs,
-        ldb: inputs, y + range.lowerBound, ldc: outputs)
-    }
-  }
-
-  /// `dX[rows, inputs] = dY[rows, outputs] * W[outputs, inputs]`. Divided by rows.
-  package static func inputGradient(
-    _ pool: ThreadPool, rows: Int, inputs: Int, outputs: Int, _ dY: UnsafePointer<Float>, weight: UnsafePointer<Float>,
-    _ dX: UnsafeMutablePointer<Float>
-  ) {
-    pool.ranges(rows, grain: 16) { range in
-      multiply(
-        m: range.count, n: inputs, k: outputs, dY + range.lowerBound * outputs, lda: outputs, weight, ldb: inputs,
-        dX + range.lowerBound * inputs, ldc: inputs)
-    }
-  }
-
-  /// `dW[outputs, inputs] += dY[rows, outputs]^T * X[rows, inputs]`. Divided by outputs.
-  package static func weightGradient(
-    _ pool: ThreadPool, rows: Int, inputs: Int, outputs: Int, _ dY: UnsafePointer<Float>, _ x: UnsafePointer<Float>,
-    _ dW: UnsafeMutablePointer<Float>
-  ) {
-    pool.ranges(outputs, grain: 16) { range in
-      multiply(
-        transposeA: true, m: range.count, n: inputs, k: rows, dY + range.lowerBound, lda: outputs, x, ldb: inputs,
-        beta: 1,
-        dW + range.lowerBound * inputs, ldc: inputs)
     }
   }
 }

@@ -1,3 +1,13 @@
+/// A number of 8 bits of exponent and 7 of fraction: the upper half of an fp32 number.
+package struct BFloat16: BitwiseCopyable, Sendable, Equatable {
+  package var bits: UInt16
+
+  /// Rounds to nearest, ties to even.
+  @inlinable package init(_ value: Float) { bits = FloatFormats.bfloat16(value) }
+
+  @inlinable package var float: Float { FloatFormats.float(bfloat16: bits) }
+}
+
 /// Conversions between the 16-bit formats of model files and fp32. Rounding is to nearest, ties to even; NaN stays NaN.
 package enum FloatFormats {
   @inlinable package static func float(bfloat16 bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }

@@ -91,6 +91,21 @@ import Testing
     #expect(message.contains(key), "\(message)")
   }
 
+  @Test func absurdSizesAreErrorsAndNoTrap() {
+    let most = JSONValue.integer(Int(Int32.max) - 1)
+    let huge: [[(String, JSONValue?)]] = [
+      [("hidden_size", most), ("intermediate_size", most), ("head_dim", 8)],
+      [("vocab_size", most), ("hidden_size", .integer(1 << 20)), ("head_dim", 8)],
+      [("head_dim", most), ("num_attention_heads", most), ("num_key_value_heads", most)],
+      [("num_hidden_layers", 9999), ("hidden_size", .integer(1 << 16)), ("intermediate_size", .integer(1 << 18))],
+    ]
+    for changes in huge {
+      #expect { try Self.read(changes) } throws: { "\($0)".contains("parameters; this version goes up to 2^40") }
+    }
+    #expect(
+      Self.message(("num_hidden_layers", most)) == "num_hidden_layers is 2147483646; this version goes up to 10000")
+  }
+
   @Test func notAnObject() {
     #expect(throws: DecoderError.configuration("config.json: expected an object, found a list")) {
       try DecoderConfiguration(huggingFace: ["llama"])

@@ -14,6 +14,7 @@ import Testing
       case integer(UInt32)
       case float(Float)
       case string(String)
+      case integers([UInt32])
     }
 
     private static func bytes(_ value: some FixedWidthInteger) -> [UInt8] {
@@ -31,6 +32,9 @@ import Testing
         case .integer(let value): head += Self.bytes(UInt32(4)) + Self.bytes(value)
         case .float(let value): head += Self.bytes(UInt32(6)) + Self.bytes(value.bitPattern)
         case .string(let value): head += Self.bytes(UInt32(8)) + Self.bytes(value)
+        case .integers(let values):
+          head += Self.bytes(UInt32(9)) + Self.bytes(UInt32(4)) + Self.bytes(UInt64(values.count))
+          for value in values { head += Self.bytes(value) }
         }
       }
       var data: [UInt8] = []
@@ -207,11 +211,33 @@ import Testing
         "llama.rope.scaling.type", .string("longrope"),
         "llama.rope.scaling.type is \"longrope\"; known are none, linear, yarn"
       ),
+      (
+        "llama.attention.head_count_kv", .integers([4, 2]),
+        "llama.attention.head_count_kv has type array; this version expects one whole number"
+      ),
+      (
+        "llama.attention.layer_norm_rms_epsilon", .string("small"),
+        "llama.attention.layer_norm_rms_epsilon has type string; this version expects a number"
+      ),
+      ("llama.rope.freq_base", .float(-1), "llama.rope.freq_base is -1.0; expected more than 1"),
+      ("llama.rope.scaling.factor", .float(0), "llama.rope.scaling.factor is 0.0; expected more than 0"),
     ]
     for (key, value, expected) in cases {
       var writer = try Self.writer(GoldenModel("mha-tied"))
       Self.set(&writer, key, value)
       try Self.open(writer) { file in #expect(message { try GGUFModel(file) } == "\(file.path): \(expected)") }
+    }
+  }
+
+  @Test func anAttentionFactorOfYarnIsNotIgnored() throws {
+    var writer = try Self.writer(GoldenModel("rope-yarn"))
+    Self.set(&writer, "llama.rope.scaling.attn_factor", .float(1))
+    try Self.open(writer) { file in #expect(message { try GGUFModel(file) } == "no error") }
+    Self.set(&writer, "llama.rope.scaling.attn_factor", .float(1.5))
+    try Self.open(writer) { file in
+      #expect(
+        message { try GGUFModel(file) }
+          == "\(file.path): llama.rope.scaling.attn_factor is 1.5; this version supports 1 only")
     }
   }
 

@@ -58,11 +58,14 @@ struct GoldenModel {
   }
 
   /// Loss, log-probabilities and gradients of `pairs`, computed in the given micro-batches.
-  func compute(threads: Int = 1, microBatches: [[Int]], logitsBudget: Int = 256 << 20) throws -> Computed {
+  func compute(
+    threads: Int = 1, microBatches: [[Int]], logitsBudget: Int = 256 << 20, precision: ProductPrecision = .float32
+  ) throws -> Computed {
     let pool = ThreadPool(threads: threads)
     defer { pool.stop() }
-    let decoder = try Decoder(configuration, pool: pool)
+    let decoder = try Decoder(configuration, pool: pool, precision: precision)
     try decoder.load(from: weights)
+    decoder.parametersChanged()
     let batches = microBatches.map { PackedPairs($0.map { pairs[$0] }) }
     decoder.reserve(
       .init(

@@ -14,12 +14,13 @@ import Testing
   }
 
   private func run(
-    _ decoder: Decoder, _ batches: [(pairs: PackedPairs, weights: [Float])], logitsBudget: Int = 256 << 20
+    _ decoder: Decoder, _ batches: [(pairs: PackedPairs, weights: [Float])], keptRows: Int? = nil,
+    checkpointing: Bool = false, logitsBudget: Int = 256 << 20
   ) -> Run {
     decoder.reserve(
       .init(
         rows: batches.map(\.pairs.rowCount).max() ?? 0, sequence: batches.map(\.pairs.longestSequence).max() ?? 0,
-        training: true, logitsBudget: logitsBudget))
+        training: true, keptRows: keptRows, checkpointing: checkpointing, logitsBudget: logitsBudget))
     var run = Run(gradients: [Float](repeating: 0, count: decoder.layout.count), layout: decoder.layout)
     for (pairs, weights) in batches {
       var logps = [Float](repeating: .nan, count: pairs.predictionCount)
@@ -104,20 +105,65 @@ import Testing
   }
 
   /// Four blocks of rows in the head, with room for all, for some, for one: blocks without room are computed again.
+  /// Sums over kept rows are longer ones.
   @Test(arguments: [1, 2])
-  func logitsComputedAgainGiveTheSameBits(threads: Int) throws {
+  func logitsComputedAgainGiveTheSame(threads: Int) throws {
     let packed = PackedPairs([longPair(prefix: 300, 200, 150), longPair(prefix: 100, 60, 80)])
     try #require(packed.rowCount > 3 * 256 && packed.rowCount < 4 * 256)
     let weights = weights(packed.predictionCount, stream: 2)
     let block = 256 * Self.small.vocabSize * 4
-    func gradients(budget: Int) throws -> [UInt32] {
+    func gradients(budget: Int) throws -> [Float] {
       try withDecoder(Self.small, threads: threads) { decoder in
         decoder.initialize(seed: 4, initializerRange: 0.15)
-        return run(decoder, [(packed, weights)], logitsBudget: budget).gradients.map(\.bitPattern)
+        return run(decoder, [(packed, weights)], logitsBudget: budget).gradients
       }
     }
     let kept = try gradients(budget: 4 * block)
-    for slots in 0...3 { #expect(try gradients(budget: slots * block) == kept, "\(slots) blocks kept") }
+    for slots in 0...3 {
+      #expect(relativeDistance(try gradients(budget: slots * block), kept) < 1e-6, "\(slots) blocks kept")
+    }
+  }
+
+  /// Layers that keep less compute the rest again: the same bits, and never more memory.
+  @Test(arguments: [ProductPrecision.float32, .bfloat16], [1, 2])
+  func layersThatKeepLessGiveTheSameBits(precision: ProductPrecision, threads: Int) throws {
+    guard precision == .float32 || ProductPrecision.hasBFloat16 else { return }
+    let long = PackedPairs([longPair(prefix: 300, 200, 150)])
+    let short = PackedPairs([longPair(prefix: 100, 60, 80)])
+    let batches = [long, short].map { ($0, weights($0.predictionCount, stream: 6)) }
+    var configuration = Self.small
+    configuration.numHiddenLayers = 4
+    func result(keptRows: Int?, checkpointing: Bool = false) throws -> (bits: [UInt32], bytes: Int) {
+      try withDecoder(configuration, threads: threads, precision: precision) { decoder in
+        decoder.initialize(seed: 4, initializerRange: 0.15)
+        decoder.parametersChanged()
+        let run = run(decoder, batches, keptRows: keptRows, checkpointing: checkpointing)
+        return ((run.logps.flatMap { $0 } + run.gradients).map(\.bitPattern), decoder.reservedBytes)
+      }
+    }
+    let whole = try result(keptRows: nil)
+    var bytes = whole.bytes
+    // From most of the layers' gate and up down to nothing but the residual stream.
+    for rows in [600, 500, 400, 300, 200, 1] {
+      let less = try result(keptRows: rows)
+      #expect(less.bits == whole.bits, "\(rows) rows kept")
+      #expect(less.bytes < bytes || rows == 1, "\(rows) rows kept")
+      bytes = less.bytes
+    }
+    let least = try result(keptRows: nil, checkpointing: true)
+    #expect(least.bits == whole.bits && least.bytes <= bytes)
+  }
+
+  @Test func memoryIsKnownWithoutTakingIt() throws {
+    for checkpointing in [false, true] {
+      let limits = Decoder.MemoryLimits(
+        rows: 700, sequence: 500, training: true, keptRows: 300, checkpointing: checkpointing)
+      let reserved = try withDecoder(Self.small, threads: 3) { decoder in
+        decoder.reserve(limits)
+        return decoder.reservedBytes
+      }
+      #expect(Decoder.memoryBytes(Self.small, limits, threads: 3) == reserved)
+    }
   }
 
   /// A large micro-batch leaves nothing behind that a smaller one would see.
@@ -178,9 +224,10 @@ import Testing
 
 @discardableResult
 func withDecoder<Result>(
-  _ configuration: DecoderConfiguration, threads: Int = 1, _ body: (Decoder) throws -> Result
+  _ configuration: DecoderConfiguration, threads: Int = 1, precision: ProductPrecision = .float32,
+  _ body: (Decoder) throws -> Result
 ) throws -> Result {
   let pool = ThreadPool(threads: threads)
   defer { pool.stop() }
-  return try body(try Decoder(configuration, pool: pool))
+  return try body(try Decoder(configuration, pool: pool, precision: precision))
 }

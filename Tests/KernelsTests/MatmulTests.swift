@@ -1,4 +1,5 @@
 import Kernels
+import Tensors
 import Testing
 
 @Suite struct MatmulTests {
@@ -44,6 +45,10 @@ import Testing
       largestError(c.values, Self.product(2, 2, 3, { a.pointer[$0 * 3 + $1] }, { a.pointer[$1 * 3 + $0] })) < 1e-6)
   }
 
+  private func matrix(_ memory: Memory, _ columns: Int) -> MatrixOperand {
+    MatrixOperand(memory.pointer, stride: columns)
+  }
+
   private static let sizes = [
     (0, 7, 5), (1, 1, 1), (1, 33, 130), (7, 16, 17), (17, 7, 65), (33, 17, 64), (50, 40, 200),
   ]
@@ -59,11 +64,14 @@ import Testing
     let (byRows, byColumns, added) = (Memory(unset: rows * outputs), Memory(unset: rows * outputs), Memory(before))
     withPool(threads) { pool in
       Matmul.linear(
-        pool, rows: rows, inputs: inputs, outputs: outputs, x.pointer, weight: weight.pointer, byRows.pointer)
+        pool, rows: rows, inputs: inputs, outputs: outputs, matrix(x, inputs), weight: matrix(weight, inputs),
+        byRows.pointer)
       Matmul.linearByColumns(
-        pool, rows: rows, inputs: inputs, outputs: outputs, x.pointer, weight: weight.pointer, byColumns.pointer)
+        pool, rows: rows, inputs: inputs, outputs: outputs, matrix(x, inputs), weight: matrix(weight, inputs),
+        byColumns.pointer)
       Matmul.linear(
-        pool, rows: rows, inputs: inputs, outputs: outputs, x.pointer, weight: weight.pointer, accumulate: true,
+        pool, rows: rows, inputs: inputs, outputs: outputs, matrix(x, inputs), weight: matrix(weight, inputs),
+        accumulate: true,
         added.pointer)
     }
     #expect(largestError(byRows.values, expected) < 2e-6)
@@ -82,9 +90,10 @@ import Testing
     let (dX, dWeight) = (Memory(unset: rows * inputs), Memory(before))
     withPool(threads) { pool in
       Matmul.inputGradient(
-        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, weight: weight.pointer, dX.pointer)
+        pool, rows: rows, inputs: inputs, outputs: outputs, matrix(dY, outputs), weight: matrix(weight, inputs),
+        dX.pointer)
       Matmul.weightGradient(
-        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, x.pointer, dWeight.pointer)
+        pool, rows: rows, inputs: inputs, outputs: outputs, matrix(dY, outputs), matrix(x, inputs), dWeight.pointer)
     }
     let expectedDX = Self.product(
       rows, inputs, outputs, { dY.pointer[$0 * outputs + $1] }, { weight.pointer[$0 * inputs + $1] })
@@ -111,9 +120,10 @@ import Testing
     let (dX, dWeight) = (Memory(unset: rows * inputs), Memory([Float](repeating: 0, count: outputs * inputs)))
     withPool(2) { pool in
       Matmul.inputGradient(
-        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, weight: weight.pointer, dX.pointer)
+        pool, rows: rows, inputs: inputs, outputs: outputs, matrix(dY, outputs), weight: matrix(weight, inputs),
+        dX.pointer)
       Matmul.weightGradient(
-        pool, rows: rows, inputs: inputs, outputs: outputs, dY.pointer, x.pointer, dWeight.pointer)
+        pool, rows: rows, inputs: inputs, outputs: outputs, matrix(dY, outputs), matrix(x, inputs), dWeight.pointer)
     }
     #expect(largestError(dX.values, centralDifferences(x.values.doubles) { loss($0, weight.values.doubles) }) < 2e-6)
     #expect(
@@ -121,4 +131,74 @@ import Testing
   }
 
   @Test func theLibraryNamesItsKernels() { #expect(!Matmul.instructionSet.isEmpty) }
+
+  /// The factors are rounded to bf16, the sums are fp32: against fp64 sums over the rounded factors.
+  @Test(.enabled(if: ProductPrecision.hasBFloat16), arguments: sizes, threadCounts)
+  func productsInBFloat16SumInFP32(size: (rows: Int, inputs: Int, outputs: Int), threads: Int) {
+    let (rows, inputs, outputs) = size
+    /// Values, and the same rounded, as bf16 and as numbers.
+    func rounded(_ count: Int, stream: UInt64) -> (bits: [BFloat16], values: [Float]) {
+      let bits = numbers(count, stream: stream).map { BFloat16($0) }
+      return (bits, bits.map(\.float))
+    }
+    let (x, weight, dY) = (
+      rounded(rows * inputs, stream: 1), rounded(outputs * inputs, stream: 2), rounded(rows * outputs, stream: 3)
+    )
+    let before = numbers(outputs * inputs, stream: 4)
+    let y = Memory(unset: rows * outputs)
+    let (dX, dWeight) = (Memory(unset: rows * inputs), Memory(before))
+    func matrix(_ values: UnsafeBufferPointer<BFloat16>, _ columns: Int) -> MatrixOperand? {
+      values.baseAddress.map { MatrixOperand($0, stride: columns) }
+    }
+    withPool(threads) { pool in
+      x.bits.withUnsafeBufferPointer { xBits in
+        weight.bits.withUnsafeBufferPointer { weightBits in
+          dY.bits.withUnsafeBufferPointer { dYBits in
+            guard let x = matrix(xBits, inputs), let weight = matrix(weightBits, inputs),
+              let dY = matrix(dYBits, outputs)
+            else { return }
+            Matmul.linear(pool, rows: rows, inputs: inputs, outputs: outputs, x, weight: weight, y.pointer)
+            Matmul.inputGradient(pool, rows: rows, inputs: inputs, outputs: outputs, dY, weight: weight, dX.pointer)
+            Matmul.weightGradient(pool, rows: rows, inputs: inputs, outputs: outputs, dY, x, dWeight.pointer)
+          }
+        }
+      }
+    }
+    let expectedY = Self.product(
+      rows, outputs, inputs, { x.values[$0 * inputs + $1] }, { weight.values[$1 * inputs + $0] })
+    let expectedDX = Self.product(
+      rows, inputs, outputs, { dY.values[$0 * outputs + $1] }, { weight.values[$0 * inputs + $1] })
+    let product = Self.product(
+      outputs, inputs, rows, { dY.values[$1 * outputs + $0] }, { x.values[$0 * inputs + $1] })
+    #expect(largestError(y.values, expectedY) < 2e-6)
+    #expect(largestError(dX.values, expectedDX) < 2e-6)
+    #expect(largestError(dWeight.values, sum(product, before.doubles)) < 2e-6)
+    #expect(y.isIntact && dX.isIntact && dWeight.isIntact)
+  }
+
+  /// The processor's rounding against the definition, in any length and in place.
+  @Test(.enabled(if: ProductPrecision.hasBFloat16), arguments: [1, 15, 16, 17, 31, 32, 33, 63, 100])
+  func roundingIsToNearestEven(count: Int) {
+    var values = numbers(count, stream: 5)
+    // Halfway between two bf16 numbers, to the even one below and above; infinity; overflow; not a number.
+    let special: [UInt32] = [0x3F80_8000, 0x3F81_8000, 0x7F80_0000, 0x7F7F_FFFF, 0x7FC0_0001, 0x8000_0000]
+    for (index, bits) in special.enumerated() where index < count { values[index] = Float(bitPattern: bits) }
+    let expected = values.map { BFloat16($0).bits }
+    var rounded = [BFloat16](repeating: BFloat16(0), count: count + 1)
+    withPool(2) { pool in
+      rounded.withUnsafeMutableBufferPointer { to in
+        guard let to = to.baseAddress else { return }
+        values.withUnsafeBufferPointer {
+          guard let from = $0.baseAddress else { return }
+          BFloat16.round(pool, rows: count, columns: 1, from, to)
+        }
+      }
+    }
+    #expect(rounded.map(\.bits) == expected + [0])
+    let memory = Memory(values)
+    BFloat16.roundInPlace(memory.pointer, count: count)
+    let inPlace = UnsafeRawPointer(memory.pointer).assumingMemoryBound(to: UInt16.self)
+    #expect((0..<count).map { inPlace[$0] } == expected)
+    #expect(memory.isIntact)
+  }
 }

@@ -40,6 +40,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "per_device_eval_batch_size", written: "2", resolved: "2"),
     KeyCase(key: "gradient_accumulation_steps", written: "8", resolved: "8"),
     KeyCase(key: "rows_per_micro_batch", written: "4_096", resolved: "4096"),
+    KeyCase(key: "bf16", written: "yes", resolved: "true"),
+    KeyCase(key: "gradient_checkpointing", written: "on", resolved: "true"),
     KeyCase(key: "threads_per_rank", written: "3", resolved: "3"),
     KeyCase(key: "learning_rate", written: "1e-5", resolved: "1e-05"),
     KeyCase(key: "lr_scheduler_type", written: "cosine", resolved: "cosine"),
@@ -111,6 +113,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         per_device_eval_batch_size: 8
         gradient_accumulation_steps: 1
         rows_per_micro_batch: 1024
+        bf16: false
+        gradient_checkpointing: false
         threads_per_rank: null
         learning_rate: 1e-06
         lr_scheduler_type: linear
@@ -205,7 +209,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
       "lr_scheduler_kwargs: {num_cycles: 2}",
       "run.yaml:3: lr_scheduler_kwargs: num_cycles: not supported; known are min_lr, min_lr_rate, timescale"
     ),
-    ("bf16: true", "run.yaml:3: bf16: 'true' is not supported by this version, only false; training is in fp32"),
+    ("bf16: maybe", "run.yaml:3: bf16: expected true, false or auto, found 'maybe'"),
+    ("fp16: true", "run.yaml:3: fp16: 'true' is not supported by this version, only false; bf16 is supported"),
     (
       "optim: adafactor",
       "run.yaml:3: optim: 'adafactor' is not supported by this version, only adamw_torch or adamw_torch_fused"

@@ -29,12 +29,10 @@ struct ForeignKey: Sendable {
 
   static let all: [String: ForeignKey] = [
     // Precision and memory.
-    "bf16": ForeignKey(["false"], "training is in fp32"),
-    "fp16": ForeignKey(["false"], "training is in fp32"),
+    "fp16": ForeignKey(["false"], "bf16 is supported"),
     "tf32": ForeignKey(["false", "null"]),
-    "torch_dtype": ForeignKey(["float32"], "training is in fp32"),
-    "dtype": ForeignKey(["float32"], "training is in fp32"),
-    "gradient_checkpointing": ForeignKey(["false"], "rows_per_micro_batch bounds memory"),
+    "torch_dtype": ForeignKey(["float32"], "parameters are kept in fp32; bf16 is for products"),
+    "dtype": ForeignKey(["float32"], "parameters are kept in fp32; bf16 is for products"),
     "gradient_checkpointing_kwargs": ForeignKey(["null"]),
     "load_in_8bit": ForeignKey(["false"]),
     "load_in_4bit": ForeignKey(["false"]),

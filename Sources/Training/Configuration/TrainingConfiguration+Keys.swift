@@ -31,6 +31,8 @@ extension TrainingConfiguration {
     ConfigurationKey("per_device_eval_batch_size", \.perDeviceEvalBatchSize),
     ConfigurationKey("gradient_accumulation_steps", \.gradientAccumulationSteps),
     ConfigurationKey("rows_per_micro_batch", \.rowsPerMicroBatch),
+    ConfigurationKey("bf16", \.bf16),
+    ConfigurationKey("gradient_checkpointing", \.gradientCheckpointing),
     ConfigurationKey("threads_per_rank", \.threadsPerRank),
     ConfigurationKey("learning_rate", \.learningRate),
     ConfigurationKey("lr_scheduler_type", \.lrSchedulerType),

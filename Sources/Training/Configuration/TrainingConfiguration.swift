@@ -30,8 +30,13 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var perDeviceEvalBatchSize = 8
   /// Accumulation steps to one optimizer step.
   package var gradientAccumulationSteps = 1
-  /// Rows (tokens) one forward and backward pass may hold: bounds memory, never changes results. Ours.
+  /// Rows (tokens) of one forward and backward pass, and of a longer pair those whose activations are all kept: bounds
+  /// memory, never changes results. Ours.
   package var rowsPerMicroBatch = 1024
+  /// Matrix products in bf16, summed in fp32; parameters, norms, softmax, loss and optimizer stay in fp32. TRL: true.
+  package var bf16 = BFloat16Products.off
+  /// Keep only what enters each layer for backward and compute the rest again: less memory, about a quarter more work.
+  package var gradientCheckpointing = false
   /// Threads of a rank; null shares a host's cores among its ranks. Ours.
   package var threadsPerRank: Int?
 
@@ -126,6 +131,31 @@ extension TrainingConfiguration {
 
     package init(tensorBoard: Bool = false) { self.tensorBoard = tensorBoard }
   }
+}
+
+extension TrainingConfiguration {
+  /// `bf16`.
+  package enum BFloat16Products: String, Sendable {
+    case off = "false"
+    /// An error where a processor does not multiply bf16 by itself.
+    case on = "true"
+    /// fp32 there, with a note.
+    case auto
+  }
+}
+
+extension TrainingConfiguration.BFloat16Products: ConfigurationValue {
+  init(_ value: YAMLValue) throws(ValueProblem) {
+    if value.plain == "auto" {
+      self = .auto
+      return
+    }
+    do { self = try Bool(value) ? .on : .off } catch {
+      throw ValueProblem(expected: "true, false or auto", found: value)
+    }
+  }
+
+  var yaml: String { rawValue }
 }
 
 extension LearningRateSchedule.Kind: ConfigurationValue {}

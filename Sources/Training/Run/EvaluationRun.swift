@@ -16,14 +16,16 @@ package enum EvaluationRun {
     let data = try job.loadData(configuration, source: source, chat: chat, needsTraining: false)
     chat?.stop()
     if let report = data.evaluationReport ?? data.trainingReport { job.note(report.text()) }
-    let decoder = try job.makeDecoder(decoderConfiguration, from: source)
+    let decoder = try job.makeDecoder(
+      decoderConfiguration, from: source, precision: job.precision(configuration.bf16))
     let cost = decoderConfiguration.pairCost(parameters: decoder.layout.count)
     let plan = GlobalBatchSampler.evaluationPlan(
       measures: data.evaluation.map { PairMeasure($0, cost: cost) }, worldSize: job.communicator.worldSize,
       deviceBatch: configuration.perDeviceEvalBatchSize, normalization: configuration.lossNormalization,
       nllTokens: configuration.nllTokens)
     decoder.reserve(
-      ORPOStep.limits(data.evaluation, rowsPerMicroBatch: configuration.rowsPerMicroBatch, training: false))
+      ORPOStep.limits(
+        data.evaluation, .init(rowsPerMicroBatch: configuration.rowsPerMicroBatch), training: false))
     let began = ProcessInfo.processInfo.systemUptime
     let metrics = try ORPOStep.evaluate(
       data.evaluation, plan: plan, decoder: decoder, objective: configuration.objective,

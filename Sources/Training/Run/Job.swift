@@ -54,11 +54,26 @@ package final class Job {
     return (source, try DecoderConfiguration(huggingFace: JSONValue(parsing: bytes)))
   }
 
+  /// The precision of products that `choice` means on these processors, the same on all ranks.
+  package func precision(_ choice: TrainingConfiguration.BFloat16Products) throws -> ProductPrecision {
+    if choice == .off { return .float32 }
+    let lacking = try communicator.allGather(
+      ProductPrecision.hasBFloat16 ? "" : "\(communicator.hostName) (\(Matmul.instructionSet))"
+    ).filter { !$0.isEmpty }
+    guard let first = lacking.first else { return .bfloat16 }
+    guard choice == .auto else { throw NoBFloat16(host: first) }
+    note("note: \(first) does not multiply bf16 by itself (AVX512_BF16 or AMX): products are in fp32")
+    return .float32
+  }
+
   /// A decoder whose parameters rank 0 reads and all ranks then hold.
-  package func makeDecoder(_ configuration: DecoderConfiguration, from source: ModelSource?) throws -> Decoder {
-    let decoder = try Decoder(configuration, pool: pool)
+  package func makeDecoder(
+    _ configuration: DecoderConfiguration, from source: ModelSource?, precision: ProductPrecision
+  ) throws -> Decoder {
+    let decoder = try Decoder(configuration, pool: pool, precision: precision)
     _ = try communicator.together { if let source { try decoder.load(from: source.tensors) } }
     try communicator.broadcast(UnsafeMutableRawBufferPointer(decoder.parameters))
+    decoder.parametersChanged()
     return decoder
   }
 
@@ -87,5 +102,14 @@ extension DecoderConfiguration {
     let looked = tieWordEmbeddings ? 0 : vocabSize * hiddenSize
     return PairCost(
       matrixParameters: parameters - looked, layers: numHiddenLayers, queryHeads: numAttentionHeads, headDim: headDim)
+  }
+}
+
+/// `bf16: true` where it cannot be had; every rank finds out together.
+struct NoBFloat16: RaisedOnEveryRank, CustomStringConvertible {
+  var host: String
+
+  var description: String {
+    "bf16: \(host) does not multiply bf16 by itself (AVX512_BF16 or AMX is needed); set bf16=auto to go on in fp32, or bf16=false"
   }
 }

@@ -61,7 +61,8 @@ package final class TrainingRun {
     let data = try job.loadData(configuration, source: source, chat: chat)
     chat?.stop()
     if let report = data.trainingReport { job.note(report.text()) }
-    let decoder = try job.makeDecoder(decoderConfiguration, from: source)
+    let decoder = try job.makeDecoder(
+      decoderConfiguration, from: source, precision: job.precision(configuration.bf16))
     let cost = decoderConfiguration.pairCost(parameters: decoder.layout.count)
     let sampler = GlobalBatchSampler(
       measures: data.training.map { PairMeasure($0, cost: cost) },
@@ -82,7 +83,9 @@ package final class TrainingRun {
     step = ORPOStep(
       decoder: decoder, pairs: data.training, sampler: sampler, objective: configuration.objective,
       hyperparameters: configuration.hyperparameters, maxGradNorm: configuration.maxGradNorm,
-      rowsPerMicroBatch: configuration.rowsPerMicroBatch, communicator: communicator, pool: job.pool,
+      memory: .init(
+        rowsPerMicroBatch: configuration.rowsPerMicroBatch, checkpointing: configuration.gradientCheckpointing),
+      communicator: communicator, pool: job.pool,
       evaluationPairs: data.evaluation)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
@@ -259,6 +262,7 @@ package final class TrainingRun {
     for arena in [step.decoder.parameters, step.optimizer.firstMoments, step.optimizer.secondMoments] {
       try communicator.broadcast(UnsafeMutableRawBufferPointer(arena))
     }
+    step.decoder.parametersChanged()
     return true
   }
 

@@ -49,8 +49,8 @@ final class PracticeTraining {
       shape: BatchShape(perDevice: perRank, worldSize: communicator.worldSize), seed: 1, shuffle: false)
     step = ORPOStep(
       decoder: decoder, pairs: pairs, sampler: sampler, objective: ORPOObjective(alpha: 1, temperature: 1),
-      hyperparameters: AdamW.Hyperparameters(weightDecay: 0.01), maxGradNorm: 1, rowsPerMicroBatch: 512,
-      communicator: communicator, pool: job.pool)
+      hyperparameters: AdamW.Hyperparameters(weightDecay: 0.01), maxGradNorm: 1,
+      memory: .init(rowsPerMicroBatch: 512), communicator: communicator, pool: job.pool)
     schedule = LearningRateSchedule(kind: .linear, peak: 4e-3, warmupSteps: 0, totalSteps: Self.steps)
   }
 

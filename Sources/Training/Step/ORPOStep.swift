@@ -42,10 +42,23 @@ package final class ORPOStep {
     package var imbalance: Double
   }
 
+  /// What bounds the memory of a micro-batch; no choice changes results.
+  package struct Memory: Sendable {
+    /// Rows of a micro-batch, and of a longer pair those whose activations are all kept.
+    package var rowsPerMicroBatch: Int
+    /// Keep only what enters each layer.
+    package var checkpointing: Bool
+
+    package init(rowsPerMicroBatch: Int, checkpointing: Bool = false) {
+      self.rowsPerMicroBatch = rowsPerMicroBatch
+      self.checkpointing = checkpointing
+    }
+  }
+
   /// - Parameter evaluationPairs: pairs `evaluate` will be called with; memory is taken for them too.
   package init(
     decoder: Decoder, pairs: [TokenizedPair], sampler: GlobalBatchSampler, objective: ORPOObjective,
-    hyperparameters: AdamW.Hyperparameters, maxGradNorm: Double, rowsPerMicroBatch: Int, communicator: Communicator,
+    hyperparameters: AdamW.Hyperparameters, maxGradNorm: Double, memory: Memory, communicator: Communicator,
     pool: ThreadPool, evaluationPairs: [TokenizedPair] = []
   ) {
     self.decoder = decoder
@@ -53,7 +66,7 @@ package final class ORPOStep {
     self.sampler = sampler
     self.objective = objective
     self.maxGradNorm = maxGradNorm
-    self.rowsPerMicroBatch = rowsPerMicroBatch
+    rowsPerMicroBatch = memory.rowsPerMicroBatch
     self.communicator = communicator
     self.pool = pool
     gradients = AlignedBuffer(count: decoder.layout.count)
@@ -61,17 +74,18 @@ package final class ORPOStep {
     optimizer = AdamWOptimizer(
       parameters: decoder.parameters, gradients: gradients.values, decayRanges: decoder.layout.decayRanges,
       hyperparameters: hyperparameters)
-    decoder.reserve(Self.limits(pairs + evaluationPairs, rowsPerMicroBatch: rowsPerMicroBatch, training: true))
+    decoder.reserve(Self.limits(pairs + evaluationPairs, memory, training: true))
   }
 
   /// The largest micro-batch that `pairs` can make.
   package static func limits(
-    _ pairs: [TokenizedPair], rowsPerMicroBatch: Int, training: Bool
+    _ pairs: [TokenizedPair], _ memory: Memory, training: Bool
   ) -> Decoder.MemoryLimits {
     let rows = pairs.map(\.rowCount)
     return Decoder.MemoryLimits(
-      rows: max(rows.max() ?? 0, min(rowsPerMicroBatch, rows.reduce(0, +))),
-      sequence: pairs.map { max($0.chosen.count, $0.rejected.count) }.max() ?? 0, training: training)
+      rows: max(rows.max() ?? 0, min(memory.rowsPerMicroBatch, rows.reduce(0, +))),
+      sequence: pairs.map { max($0.chosen.count, $0.rejected.count) }.max() ?? 0, training: training,
+      keptRows: memory.rowsPerMicroBatch, checkpointing: memory.checkpointing)
   }
 
   /// Optimizer step `index`, counted from 0: this rank's share forward and backward, gradients summed over ranks,
@@ -101,6 +115,7 @@ package final class ORPOStep {
       optimizer.step(
         learningRate: learningRate, gradientScale: GradientReducer.clipScale(norm: norm, maxNorm: maxGradNorm),
         pool: pool)
+      decoder.parametersChanged()
     }
     return Outcome(
       metrics: total, gradientNorm: norm, isSkipped: !isFinite, rows: plan.pairs.reduce(0) { $0 + pairs[$1].rowCount },
