@@ -19,8 +19,8 @@ bool orpo_bf16_is_native(void) {
   }
 }
 
-int orpo_bf16_multiply(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const uint16_t *a,
-                       int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c, int64_t ldc) {
-  return dnnl_gemm_bf16bf16f32(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c,
-                               ldc);
+int orpo_bf16_multiply(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
+                       const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c, int64_t ldc) {
+  return dnnl_gemm_bf16bf16f32(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb,
+                               beta, c, ldc);
 }

@@ -43,7 +43,10 @@ struct DecoderLayers {
     norm(x, weight: layer.inputNorm, rows: count, shared.normed)
     linear(shared.normed, layer.qkv, layer.qkvBias, rows: count, inputs: hidden, outputs: c.qkvSize, shared, qkv)
     rotate(qkv, rows: rows, shared, inverse: false)
-    attention.forward(segments, memory.qkv, memory.attention, lse: memory.lse)
+    attention.forward(
+      segments, memory.qkv,
+      factors: shared.left.matrix(pool, memory.qkv, rows: rows.upperBound, columns: c.qkvSize), memory.attention,
+      lse: memory.lse)
     let middle = memory.middle + first * hidden
     middle.update(from: x, count: count * hidden)
     linear(
@@ -76,12 +79,16 @@ struct DecoderLayers {
     let (hidden, inner) = (c.hiddenSize, c.intermediateSize)
     let dX = shared.dResidual
 
-    // MLP; the gradients of gate and up take the place of their values.
-    SwiGLU.forward(pool, rows: rows, size: inner, memory.gateUp, shared.activated)
-    linearBackward(
-      dX, shared.activated, layer.down, layer.downBias, rows: rows, inputs: inner, outputs: hidden, shared,
-      shared.dInner, gradients)
-    SwiGLU.backward(pool, rows: rows, size: inner, shared.dInner, memory.gateUp)
+    // MLP; the gradients of gate and up take the place of their values. dW of the last product comes second: its factor
+    // is computed on the way.
+    let dDown = shared.left.matrix(pool, dX, rows: rows, columns: hidden)
+    Matmul.inputGradient(
+      pool, rows: rows, inputs: inner, outputs: hidden, dDown, weight: weights.matrix(layer.down, columns: inner),
+      shared.dInner)
+    SwiGLU.backward(pool, rows: rows, size: inner, shared.dInner, memory.gateUp, shared.activated)
+    weightGradient(
+      dX, dDown, shared.activated, layer.down, layer.downBias, rows: rows, inputs: inner, outputs: hidden, shared,
+      gradients)
     norm(memory.middle, weight: layer.postAttentionNorm, rows: rows, shared.normed)
     linearBackward(
       memory.gateUp, shared.normed, layer.gateUp, layer.gateUpBias, rows: rows, inputs: hidden, outputs: 2 * inner,
@@ -93,7 +100,8 @@ struct DecoderLayers {
       dX, memory.attention, layer.output, layer.outputBias, rows: rows, inputs: c.querySize, outputs: hidden, shared,
       shared.dInner, gradients)
     attention.backward(
-      families, memory.qkv, output: memory.attention, lse: memory.lse, dOutput: shared.dInner, shared.dQKV)
+      families, memory.qkv, factors: shared.left.matrix(pool, memory.qkv, rows: rows, columns: c.qkvSize),
+      output: memory.attention, lse: memory.lse, dOutput: shared.dInner, shared.dQKV)
     rotate(shared.dQKV, rows: 0..<rows, shared, inverse: true)
     norm(memory.residual, weight: layer.inputNorm, rows: rows, shared.normed)
     linearBackward(
@@ -134,12 +142,21 @@ struct DecoderLayers {
     outputs: Int, _ shared: Activations, _ dX: UnsafeMutablePointer<Float>, _ gradients: UnsafeMutablePointer<Float>
   ) {
     let left = shared.left.matrix(pool, dY, rows: rows, columns: outputs)
+    weightGradient(
+      dY, left, x, weight, bias, rows: rows, inputs: inputs, outputs: outputs, shared, gradients)
+    Matmul.inputGradient(
+      pool, rows: rows, inputs: inputs, outputs: outputs, left, weight: weights.matrix(weight, columns: inputs), dX)
+  }
+
+  /// dW += dY^T X, db += the sum of dY's rows; `left` is dY as products take it.
+  private func weightGradient(
+    _ dY: UnsafePointer<Float>, _ left: MatrixOperand, _ x: UnsafePointer<Float>, _ weight: Int, _ bias: Int?,
+    rows: Int, inputs: Int, outputs: Int, _ shared: Activations, _ gradients: UnsafeMutablePointer<Float>
+  ) {
     Matmul.weightGradient(
       pool, rows: rows, inputs: inputs, outputs: outputs, left,
       shared.right.matrix(pool, x, rows: rows, columns: inputs), gradients + weight)
     if let bias { Bias.backward(pool, rows: rows, size: outputs, dY, dBias: gradients + bias) }
-    Matmul.inputGradient(
-      pool, rows: rows, inputs: inputs, outputs: outputs, left, weight: weights.matrix(weight, columns: inputs), dX)
   }
 
   /// Turns queries and keys, which lie side by side, by the rows' angles.

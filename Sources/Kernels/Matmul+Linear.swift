@@ -8,7 +8,7 @@ extension Matmul {
     pool.ranges(rows, grain: 16) { range in
       multiply(
         transposeB: true, m: range.count, n: outputs, k: inputs, x.from(row: range.lowerBound), weight,
-        accumulate: accumulate, y + range.lowerBound * outputs, ldc: outputs)
+        beta: accumulate ? 1 : 0, y + range.lowerBound * outputs, ldc: outputs)
     }
   }
 
@@ -44,7 +44,7 @@ extension Matmul {
     pool.ranges(outputs, grain: 16) { range in
       multiply(
         transposeA: true, m: range.count, n: inputs, k: rows, dY.from(column: range.lowerBound), x,
-        accumulate: true, dW + range.lowerBound * inputs, ldc: inputs)
+        beta: 1, dW + range.lowerBound * inputs, ldc: inputs)
     }
   }
 }

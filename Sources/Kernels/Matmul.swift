@@ -26,23 +26,23 @@ package enum Matmul {
       status == dnnl_success, "a product of \(m) x \(n) x \(k) failed with status \(status.rawValue) of oneDNN")
   }
 
-  /// `C[m, n] (+)= A[m, k] * B` of two operands of the same precision, summed in fp32.
+  /// `C[m, n] = alpha * A[m, k] * B + beta * C` of two operands of the same precision, summed in fp32.
   package static func multiply(
-    transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int, _ a: MatrixOperand, _ b: MatrixOperand,
-    accumulate: Bool = false, _ c: UnsafeMutablePointer<Float>, ldc: Int
+    transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int, alpha: Float = 1, _ a: MatrixOperand,
+    _ b: MatrixOperand, beta: Float = 0, _ c: UnsafeMutablePointer<Float>, ldc: Int
   ) {
     switch (a.values, b.values) {
     case (.float32(let aValues), .float32(let bValues)):
       multiply(
-        transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, aValues, lda: a.stride, bValues,
-        ldb: b.stride, beta: accumulate ? 1 : 0, c, ldc: ldc)
+        transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, alpha: alpha, aValues,
+        lda: a.stride, bValues, ldb: b.stride, beta: beta, c, ldc: ldc)
     case (.bfloat16(let aValues), .bfloat16(let bValues)):
       if m == 0 || n == 0 { return }
-      if k == 0 { return clear(m: m, n: n, beta: accumulate ? 1 : 0, c, ldc: ldc) }
+      if k == 0 { return clear(m: m, n: n, beta: beta, c, ldc: ldc) }
       OpenMP.useOneThread()
       let status = orpo_bf16_multiply(
-        transposeA, transposeB, Int64(m), Int64(n), Int64(k), words(aValues), Int64(a.stride), words(bValues),
-        Int64(b.stride), accumulate ? 1 : 0, c, Int64(ldc))
+        transposeA, transposeB, Int64(m), Int64(n), Int64(k), alpha, words(aValues), Int64(a.stride),
+        words(bValues), Int64(b.stride), beta, c, Int64(ldc))
       precondition(status == 0, "a bf16 product of \(m) x \(n) x \(k) failed with status \(status) of oneDNN")
     default: preconditionFailure("a product of one fp32 and one bf16 operand")
     }

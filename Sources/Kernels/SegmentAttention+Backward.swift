@@ -4,10 +4,13 @@ extension SegmentAttention {
   /// `families` are groups of segments that share keys: prefix first, then the segments that continue it. A task is one
   /// (family, key head): the gradients of the shared prefix's keys sum all three parts on one thread, in the order of
   /// the segments.
+  /// - Parameter factors: as in `forward`.
   package func backward(
-    _ families: [[Segment]], _ qkv: UnsafePointer<Float>, output: UnsafePointer<Float>, lse: UnsafePointer<Float>,
+    _ families: [[Segment]], _ qkv: UnsafePointer<Float>, factors: MatrixOperand? = nil, output: UnsafePointer<Float>,
+    lse: UnsafePointer<Float>,
     dOutput: UnsafePointer<Float>, _ dQKV: UnsafeMutablePointer<Float>
   ) {
+    let factors = factors ?? MatrixOperand(qkv, stride: shape.stride)
     pool.tasks(families.count * shape.keyHeads) { index, thread in
       let (family, keyHead) = (families[index / shape.keyHeads], index % shape.keyHeads)
       let scratch = scratch(thread)
@@ -15,8 +18,8 @@ extension SegmentAttention {
       for segment in family {
         for row in Swift.stride(from: 0, to: segment.count, by: shape.tileRows) {
           backward(
-            tile(segment, at: row), segment, keyHead: keyHead, scratch, qkv, output: output, lse: lse, dOutput: dOutput,
-            dQKV)
+            tile(segment, at: row), segment, keyHead: keyHead, scratch, qkv, factors, output: output, lse: lse,
+            dOutput: dOutput, dQKV)
         }
       }
     }
@@ -32,7 +35,7 @@ extension SegmentAttention {
   /// With P = softmax(S): dV += P^T dO, dP = dO V^T, dS = P * (dP - rowsum(dO * O)), dQ = dS K, dK += dS^T Q.
   private func backward(
     _ tile: Tile, _ segment: Segment, keyHead: Int, _ scratch: Scratch, _ qkv: UnsafePointer<Float>,
-    output: UnsafePointer<Float>, lse: UnsafePointer<Float>, dOutput: UnsafePointer<Float>,
+    _ factors: MatrixOperand, output: UnsafePointer<Float>, lse: UnsafePointer<Float>, dOutput: UnsafePointer<Float>,
     _ dQKV: UnsafeMutablePointer<Float>
   ) {
     let (group, dim, stride, keys) = (shape.group, shape.headDim, shape.stride, tile.keys)
@@ -44,12 +47,13 @@ extension SegmentAttention {
     for at in 0..<height {
       scratch.delta[at] = Vectors.dot(scratch.outputs + at * dim, scratch.dOutputs + at * dim, count: dim)
     }
-    scores(tile, keyHead: keyHead, height: height, queries: scratch.queries, qkv, scratch.scores)
+    let queries = factor(scratch.queries, rows: height, columns: dim, factors.precision)
+    let dOutputs = factor(scratch.dOutputs, rows: height, columns: dim, factors.precision)
+    scores(tile, keyHead: keyHead, height: height, queries: queries, factors, scratch.scores)
     forEachKeyRun(tile) { keyRow, offset, count in
       Matmul.multiply(
-        transposeB: true, m: height, n: count, k: dim, scratch.dOutputs, lda: dim,
-        qkv + keyRow * stride + valueColumn(keyHead),
-        ldb: stride, scratch.dScores + offset, ldc: keys)
+        transposeB: true, m: height, n: count, k: dim, dOutputs,
+        factors.from(row: keyRow).from(column: valueColumn(keyHead)), scratch.dScores + offset, ldc: keys)
     }
     for row in 0..<tile.rows {
       let visible = visible(tile, segment, row: row)
@@ -61,20 +65,21 @@ extension SegmentAttention {
           delta: scratch.delta[at])
       }
     }
+    let probabilities = factor(scratch.scores, rows: height, columns: keys, factors.precision)
+    let dScores = factor(scratch.dScores, rows: height, columns: keys, factors.precision)
     var beta: Float = 0
     forEachKeyRun(tile) { keyRow, offset, count in
-      let keyPlace = keyRow * stride + keyColumn(keyHead)
+      let dRow = dQKV + keyRow * stride
       Matmul.multiply(
-        m: height, n: dim, k: count, alpha: shape.scale, scratch.dScores + offset, lda: keys, qkv + keyPlace,
-        ldb: stride,
-        beta: beta, scratch.dQueries, ldc: dim)
+        m: height, n: dim, k: count, alpha: shape.scale, dScores.from(column: offset),
+        factors.from(row: keyRow).from(column: keyColumn(keyHead)), beta: beta, scratch.dQueries, ldc: dim)
       beta = 1
       Matmul.multiply(
-        transposeA: true, m: count, n: dim, k: height, scratch.dScores + offset, lda: keys, scratch.queries, ldb: dim,
-        beta: 1, dQKV + keyPlace, ldc: stride)
+        transposeA: true, m: count, n: dim, k: height, dScores.from(column: offset), queries, beta: 1,
+        dRow + keyColumn(keyHead), ldc: stride)
       Matmul.multiply(
-        transposeA: true, m: count, n: dim, k: height, scratch.scores + offset, lda: keys, scratch.dOutputs, ldb: dim,
-        beta: 1, dQKV + keyRow * stride + valueColumn(keyHead), ldc: stride)
+        transposeA: true, m: count, n: dim, k: height, probabilities.from(column: offset), dOutputs, beta: 1,
+        dRow + valueColumn(keyHead), ldc: stride)
     }
     scatter(tile, segment, scratch.dQueries, to: dQKV, stride: stride, column: column)
   }

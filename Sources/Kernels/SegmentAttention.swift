@@ -1,3 +1,5 @@
+import Tensors
+
 /// Causal attention over rows that share prefixes, exact and without padding.
 ///
 /// A segment is a run of rows; its queries see all of the segment's prefix (an earlier run, positions 0 ..<
@@ -154,6 +156,18 @@ package struct SegmentAttention {
   func forEachKeyRun(_ tile: Tile, _ body: (_ row: Int, _ offset: Int, _ count: Int) -> Void) {
     if tile.prefixCount > 0 { body(tile.prefixRow, 0, tile.prefixCount) }
     if tile.ownCount > 0 { body(tile.ownRow, tile.prefixCount, tile.ownCount) }
+  }
+
+  /// A block of values side by side as a factor of a product; in bf16 it is rounded where it lies.
+  func factor(
+    _ block: UnsafeMutablePointer<Float>, rows: Int, columns: Int, _ precision: ProductPrecision
+  ) -> MatrixOperand {
+    switch precision {
+    case .float32: return MatrixOperand(block, stride: columns)
+    case .bfloat16:
+      BFloat16.roundInPlace(block, count: rows * columns)
+      return MatrixOperand(UnsafeRawPointer(block).assumingMemoryBound(to: BFloat16.self), stride: columns)
+    }
   }
 
   func keyColumn(_ keyHead: Int) -> Int { (shape.queryHeads + keyHead) * shape.headDim }

@@ -16,22 +16,26 @@ package enum SwiGLU {
     }
   }
 
-  /// Overwrites `gateUp` with its gradient, given `dA[rows, size]`.
+  /// Overwrites `gateUp` with its gradient, given `dA[rows, size]`, and writes `a` once more: it takes the same sigmoid.
   package static func backward(
-    _ pool: ThreadPool, rows: Int, size: Int, _ dA: UnsafePointer<Float>, _ gateUp: UnsafeMutablePointer<Float>
+    _ pool: ThreadPool, rows: Int, size: Int, _ dA: UnsafePointer<Float>, _ gateUp: UnsafeMutablePointer<Float>,
+    _ a: UnsafeMutablePointer<Float>
   ) {
     pool.ranges(rows) { range in
       for row in range {
         let gate = gateUp + row * 2 * size
         let up = gate + size
         let dA = dA + row * size
+        let a = a + row * size
         forEachBlock(size) { i, count in
           let g = load(gate, i, count)
           let s = sigmoid(g)
           let d = load(dA, i, count)
           // silu'(g) = s * (1 + g * (1 - s))
           let slope = s * (Lanes(repeating: 1) + g * (Lanes(repeating: 1) - s))
-          let dGate = d * load(up, i, count) * slope
+          let u = load(up, i, count)
+          let dGate = d * u * slope
+          store(g * s * u, to: a, i, count)
           store(d * g * s, to: up, i, count)
           store(dGate, to: gate, i, count)
         }

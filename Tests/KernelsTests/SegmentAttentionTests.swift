@@ -1,5 +1,6 @@
 import Foundation
 import Kernels
+import Tensors
 import Testing
 
 /// Attention over shared prefixes against dense attention in fp64 over each whole sequence by itself.
@@ -31,14 +32,24 @@ import Testing
     compare([(9, 20, 18)], (2, 1), headDim: 8, window: nil, threads: 2, magnitude: 20, tolerance: 2e-4)
   }
 
+  /// Factors of products rounded to bf16, everything between them in fp32.
+  @Test(.enabled(if: ProductPrecision.hasBFloat16), arguments: heads, [nil, 50] as [Int?])
+  func productsInBFloat16AreClose(heads: (query: Int, key: Int), window: Int?) {
+    compare(
+      [(9, 6, 7), Self.large[0]], heads, headDim: 8, window: window, threads: 2, precision: .bfloat16, tolerance: 0.02)
+  }
+
   @Test func everyThreadCountGivesTheSameBits() {
     let problem = Problem([(20, 70, 33), (0, 5, 6)], heads: (6, 2), headDim: 8, window: 30)
-    let one = problem.run(threads: 1)
-    for threads in [2, 3, 5] {
-      let many = problem.run(threads: threads)
-      #expect(many.output.bits == one.output.bits)
-      #expect(many.lse.bits == one.lse.bits)
-      #expect(many.dQKV.bits == one.dQKV.bits)
+    for precision in [ProductPrecision.float32, .bfloat16] {
+      guard precision == .float32 || ProductPrecision.hasBFloat16 else { continue }
+      let one = problem.run(threads: 1, precision: precision)
+      for threads in [2, 3, 5] {
+        let many = problem.run(threads: threads, precision: precision)
+        #expect(many.output.bits == one.output.bits)
+        #expect(many.lse.bits == one.lse.bits)
+        #expect(many.dQKV.bits == one.dQKV.bits)
+      }
     }
   }
 
@@ -78,10 +89,10 @@ import Testing
 
   private func compare(
     _ pairs: [Lengths], _ heads: (query: Int, key: Int), headDim: Int, window: Int?, threads: Int, magnitude: Float = 1,
-    tolerance: Double = 3e-6, location: SourceLocation = #_sourceLocation
+    precision: ProductPrecision = .float32, tolerance: Double = 3e-6, location: SourceLocation = #_sourceLocation
   ) {
     let problem = Problem(pairs, heads: heads, headDim: headDim, window: window, magnitude: magnitude)
-    let found = problem.run(threads: threads)
+    let found = problem.run(threads: threads, precision: precision)
     let expected = problem.reference()
     let errors = [
       largestError(found.output, expected.output), largestError(found.lse, expected.lse),
@@ -140,14 +151,22 @@ private struct Problem {
     #expect(scratch.isIntact)
   }
 
-  func run(threads: Int) -> (output: [Float], lse: [Float], dQKV: [Float]) {
+  func run(
+    threads: Int, precision: ProductPrecision = .float32
+  ) -> (output: [Float], lse: [Float], dQKV: [Float]) {
     let (qkv, dOutput) = (Memory(qkv), Memory(dOutput))
     let (output, lse) = (Memory(unset: dOutput.count), Memory(unset: rows * shape.queryHeads))
     let dQKV = Memory(unset: qkv.count)
+    let rounded = UnsafeMutablePointer<BFloat16>.allocate(capacity: max(qkv.count, 1))
+    defer { rounded.deallocate() }
+    for index in 0..<qkv.count { rounded[index] = BFloat16(qkv.pointer[index]) }
+    let factors = precision == .bfloat16 ? MatrixOperand(rounded, stride: shape.stride) : nil
     with(threads: threads) { attention in
-      attention.forward(families.flatMap { $0 }, qkv.pointer, output.pointer, lse: lse.pointer)
+      attention.forward(
+        families.flatMap { $0 }, qkv.pointer, factors: factors, output.pointer, lse: lse.pointer)
       attention.backward(
-        families, qkv.pointer, output: output.pointer, lse: lse.pointer, dOutput: dOutput.pointer, dQKV.pointer)
+        families, qkv.pointer, factors: factors, output: output.pointer, lse: lse.pointer, dOutput: dOutput.pointer,
+        dQKV.pointer)
     }
     #expect(output.isIntact && lse.isIntact && dQKV.isIntact && qkv.values.bits == self.qkv.bits)
     return (output.values, lse.values, dQKV.values)

@@ -9,11 +9,11 @@
 /// oneDNN has the function for it.
 bool orpo_bf16_is_native(void);
 
-/// C[m, n] = A[m, k] B[k, n] + beta C; row-major, A stored as [k, m] and B as [n, k] when transposed. `lda`, `ldb`, `ldc`
+/// C[m, n] = alpha A[m, k] B[k, n] + beta C; row-major, A stored as [k, m] and B as [n, k] when transposed. `lda`, `ldb`, `ldc`
 /// are the distances between stored rows in elements. One call is one thread, as far as OpenMP was told so. Returns
 /// oneDNN's status, 0 for success. Only where `orpo_bf16_is_native()`.
-int orpo_bf16_multiply(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const uint16_t *a,
-                       int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c, int64_t ldc);
+int orpo_bf16_multiply(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
+                       const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
 /// Rounds `count` values to bf16, to nearest with ties to even; subnormal numbers become zero. `to` may be the same
 /// address as `from`. Only where `orpo_bf16_is_native()`.
