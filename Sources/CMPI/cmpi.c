@@ -1,19 +1,12 @@
 #define _GNU_SOURCE
-#include "cmpi.h"
+#include "job.h"
 
-#include <mpi.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-struct orpo_mpi_job {
-  MPI_Comm world;
-  MPI_Comm node;
-  int64_t largest_piece;
-};
 
 // MPI counts are `int`, and Open MPI's own arithmetic on bytes is not everywhere 64-bit: by default no call moves
 // more than this.
@@ -45,8 +38,6 @@ static MPI_Op operator_of(orpo_mpi_operation operation) {
   return MPI_OP_NULL;
 }
 
-static int piece(int64_t left, int64_t limit) { return (int)(left < limit ? left : limit); }
-
 // Ranks on one node copy from each other's memory with process_vm_readv. Where a container's system call filter
 // refuses it, even for the own process, Open MPI 4 fails in the first large message: choose its copy through shared
 // memory instead.
@@ -56,13 +47,6 @@ static void avoid_refused_single_copy(void) {
   if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) != 1)
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
 }
-
-#define TRY(name, expression)                                                                       \
-  do {                                                                                              \
-    *call = name;                                                                                   \
-    int code = (expression);                                                                        \
-    if (code != MPI_SUCCESS) return code;                                                           \
-  } while (0)
 
 int orpo_mpi_start(orpo_mpi_job **job, orpo_mpi_place *place, const char **call) {
   avoid_refused_single_copy();
@@ -107,6 +91,8 @@ int orpo_mpi_is_running(void) {
 }
 
 int orpo_mpi_finish(orpo_mpi_job *job, const char **call) {
+  const int code = orpo_mpi_groups_free(job, call);
+  if (code != MPI_SUCCESS) return code;
   TRY("MPI_Comm_free", MPI_Comm_free(&job->node));
   TRY("MPI_Comm_free", MPI_Comm_free(&job->world));
   free(job);
@@ -153,7 +139,7 @@ int orpo_mpi_barrier(orpo_mpi_job *job) { return MPI_Barrier(job->world); }
 int orpo_mpi_all_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_type type,
                         orpo_mpi_operation operation) {
   for (int64_t done = 0; done < count;) {
-    const int part = piece(count - done, job->largest_piece / size_of(type));
+    const int part = orpo_mpi_piece(count - done, job->largest_piece / size_of(type));
     const int code = MPI_Allreduce(MPI_IN_PLACE, (char *)values + done * size_of(type), part, datatype(type),
                                    operator_of(operation), job->world);
     if (code != MPI_SUCCESS) return code;
@@ -167,7 +153,7 @@ int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_typ
   int rank = 0;
   int code = MPI_Comm_rank(job->world, &rank);
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, job->largest_piece / size_of(type));
+    const int part = orpo_mpi_piece(count - done, job->largest_piece / size_of(type));
     void *here = (char *)values + done * size_of(type);
     code = MPI_Reduce(rank == root ? MPI_IN_PLACE : here, rank == root ? here : NULL, part, datatype(type),
                       operator_of(operation), root, job->world);
@@ -179,7 +165,7 @@ int orpo_mpi_reduce(orpo_mpi_job *job, void *values, int64_t count, orpo_mpi_typ
 int orpo_mpi_broadcast(orpo_mpi_job *job, void *bytes, int64_t count, int32_t root) {
   int code = MPI_SUCCESS;
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, job->largest_piece);
+    const int part = orpo_mpi_piece(count - done, job->largest_piece);
     code = MPI_Bcast((char *)bytes + done, part, MPI_BYTE, root, job->world);
     done += part;
   }
@@ -193,7 +179,7 @@ int orpo_mpi_all_gather_int64(orpo_mpi_job *job, int64_t value, int64_t *values)
 int orpo_mpi_send(orpo_mpi_job *job, const void *bytes, int64_t count, int32_t to) {
   int code = MPI_SUCCESS;
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, job->largest_piece);
+    const int part = orpo_mpi_piece(count - done, job->largest_piece);
     code = MPI_Send((const char *)bytes + done, part, MPI_BYTE, to, 0, job->world);
     done += part;
   }
@@ -203,7 +189,7 @@ int orpo_mpi_send(orpo_mpi_job *job, const void *bytes, int64_t count, int32_t t
 int orpo_mpi_receive(orpo_mpi_job *job, void *bytes, int64_t count, int32_t from) {
   int code = MPI_SUCCESS;
   for (int64_t done = 0; code == MPI_SUCCESS && done < count;) {
-    const int part = piece(count - done, job->largest_piece);
+    const int part = orpo_mpi_piece(count - done, job->largest_piece);
     code = MPI_Recv((char *)bytes + done, part, MPI_BYTE, from, 0, job->world, MPI_STATUS_IGNORE);
     done += part;
   }

@@ -47,6 +47,16 @@ extension Communicator {
     return all
   }
 
+  /// Sends to one rank, which receives as many bytes; blocks at most until then.
+  package func send(_ bytes: UnsafeRawBufferPointer, to rank: Int) throws(MPIError) {
+    try call("MPI_Send") { orpo_mpi_send($0, bytes.baseAddress, Int64(bytes.count), Int32(rank)) }
+  }
+
+  /// Waits for as many bytes from one rank; messages of two ranks keep their order.
+  package func receive(_ bytes: UnsafeMutableRawBufferPointer, from rank: Int) throws(MPIError) {
+    try call("MPI_Recv") { orpo_mpi_receive($0, bytes.baseAddress, Int64(bytes.count), Int32(rank)) }
+  }
+
   /// Every rank's bytes on every rank, in rank order. Lengths may differ.
   package func allGather(_ bytes: [UInt8]) throws(MPIError) -> [[UInt8]] {
     guard worldSize > 1 else { return [bytes] }

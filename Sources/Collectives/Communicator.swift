@@ -4,7 +4,7 @@ import Glibc
 /// The ranks of this job and what they do together. One per process.
 ///
 /// Every collective blocks and must be called by all ranks in the same order with the same sizes. One thread at a
-/// time may call: a communication thread takes the communicator over as a whole.
+/// time may call; what another thread does meanwhile goes through a `RankGroup`.
 package final class Communicator: @unchecked Sendable {
   package let rank: Int
   package let worldSize: Int
@@ -116,6 +116,18 @@ package final class Communicator: @unchecked Sendable {
     }
     let code = body(job)
     guard code == ORPO_MPI_SUCCESS else { throw failure(name, code) }
+  }
+
+  /// Makes several calls, which name the one that a code belongs to, and turns a code into an error.
+  func calls(
+    _ body: (OpaquePointer, UnsafeMutablePointer<UnsafePointer<CChar>?>) -> Int32
+  ) throws(MPIError) {
+    guard let job else {
+      throw MPIError(call: "MPI", code: 0, text: "called after MPI was finalised", rank: rank, host: hostName)
+    }
+    var name: UnsafePointer<CChar>?
+    let code = body(job, &name)
+    guard code == ORPO_MPI_SUCCESS else { throw failure(name.map { String(cString: $0) } ?? "MPI", code) }
   }
 
   private func failure(_ call: String, _ code: Int32) -> MPIError {

@@ -56,5 +56,46 @@ int orpo_mpi_all_gather_int64(orpo_mpi_job *job, int64_t value, int64_t *values)
 int orpo_mpi_send(orpo_mpi_job *job, const void *bytes, int64_t count, int32_t to);
 int orpo_mpi_receive(orpo_mpi_job *job, void *bytes, int64_t count, int32_t from);
 
+/// Some of the ranks with a communicator of their own: what they say to each other mixes with nothing else. Freed by
+/// `orpo_mpi_finish`.
+typedef struct orpo_mpi_group orpo_mpi_group;
+
+/// Called by all ranks; those with the same `color` (at least 0) form a group, in world order. `*rank` and `*size` are
+/// this rank's place in it.
+int orpo_mpi_group_create(orpo_mpi_job *job, int32_t color, orpo_mpi_group **group, int32_t *rank, int32_t *size,
+                          const char **call);
+/// The smallest of the members' values, on all of them.
+int orpo_mpi_group_smallest(orpo_mpi_group *group, int64_t *value);
+
+/// Bytes to or from another member of a group.
+typedef struct {
+  void *bytes;
+  int64_t count;
+  int32_t peer;
+  int32_t is_send;
+} orpo_mpi_message;
+
+/// Messages under way; their bytes must stay as they are until it is finished.
+typedef struct orpo_mpi_exchange orpo_mpi_exchange;
+
+/// Starts all messages, in this order between any two members. `orpo_mpi_exchange_finish` waits for them and frees
+/// `exchange` in any case.
+int orpo_mpi_exchange_start(orpo_mpi_group *group, const orpo_mpi_message *messages, int32_t count,
+                            orpo_mpi_exchange **exchange, const char **call);
+int orpo_mpi_exchange_finish(orpo_mpi_exchange *exchange, const char **call);
+
+/// Memory that all members of a group on one node see. Freed by `orpo_mpi_finish`.
+typedef struct orpo_mpi_window orpo_mpi_window;
+
+/// Bytes that can be had for windows on this node, and the folder that holds them.
+int64_t orpo_mpi_window_room(char *directory, int64_t capacity);
+/// A window of `bytes` for each member, touched once; every member gets the same result. Members must share a node and
+/// must have asked whether there is room: where there is not, MPI may hang or the first touch may end the process.
+int orpo_mpi_window_create(orpo_mpi_group *group, int64_t bytes, orpo_mpi_window **window, const char **call);
+/// A member's bytes, at the start of a page.
+void *orpo_mpi_window_segment(orpo_mpi_window *window, int32_t member);
+/// Waits until all members are here. What each wrote into the window before, all read after.
+void orpo_mpi_window_barrier(orpo_mpi_window *window);
+
 /// The calling thread's core binding, which the launcher set: bit i of `mask` is logical core i. 0 when it was read.
 int orpo_mpi_core_binding(uint8_t *mask, int64_t capacity);
