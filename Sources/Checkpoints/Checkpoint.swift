@@ -79,30 +79,39 @@ package struct Checkpoint: Sendable {
     try Self.load(SafetensorsFolder(directory: directory), path: directory, into: destinations)
   }
 
-  /// Reads a further file of tensors, such as "optimizer.safetensors", into `destinations`; throws as `loadModel` does.
-  package func loadTensors(_ file: String, into destinations: [TensorDestination]) throws {
+  /// Opens a further file of tensors, such as "optimizer.safetensors", to be read in parts.
+  /// - Throws: `CheckpointError` unless exactly these tensors with these shapes are there; `FileError`,
+  ///   `SafetensorsError`.
+  package func tensors(_ file: String, expecting tensors: [(name: String, shape: [Int])]) throws -> SafetensorsFile {
     let path = try path(of: file)
-    try Self.load(SafetensorsFile(path: path), path: path, into: destinations)
+    let source = try SafetensorsFile(path: path)
+    try Self.check(source, path: path, holds: tensors)
+    return source
   }
 
   private static func load(_ source: some TensorSource, path: String, into destinations: [TensorDestination]) throws {
+    try check(source, path: path, holds: destinations.map { ($0.name, $0.shape) })
+    for destination in destinations { try source.read(destination.name, into: destination.values) }
+  }
+
+  private static func check(
+    _ source: some TensorSource, path: String, holds expected: [(name: String, shape: [Int])]
+  ) throws(CheckpointError) {
     var wanted = NameIndex()
-    for (position, destination) in destinations.enumerated() {
-      let isNew = wanted.insert(destination.name, at: position)
-      precondition(isNew, "tensor '\(destination.name)' is asked for twice")
+    for (position, tensor) in expected.enumerated() {
+      let isNew = wanted.insert(tensor.name, at: position)
+      precondition(isNew, "tensor '\(tensor.name)' is asked for twice")
     }
-    let missing = destinations.map(\.name).filter { source.info($0) == nil }
-    guard missing.isEmpty else { throw CheckpointError.missingTensors(path: path, names: missing) }
+    let missing = expected.map(\.name).filter { source.info($0) == nil }
+    guard missing.isEmpty else { throw .missingTensors(path: path, names: missing) }
     let unexpected = source.tensors.map(\.name).filter { wanted[$0] == nil }
-    guard unexpected.isEmpty else { throw CheckpointError.unexpectedTensors(path: path, names: unexpected) }
-    for destination in destinations {
-      let found = source.info(destination.name)?.shape ?? []
-      guard found == destination.shape else {
-        throw CheckpointError.shapeDiffers(
-          path: path, tensor: destination.name, expected: destination.shape, found: found)
+    guard unexpected.isEmpty else { throw .unexpectedTensors(path: path, names: unexpected) }
+    for tensor in expected {
+      let found = source.info(tensor.name)?.shape ?? []
+      guard found == tensor.shape else {
+        throw .shapeDiffers(path: path, tensor: tensor.name, expected: tensor.shape, found: found)
       }
     }
-    for destination in destinations { try source.read(destination.name, into: destination.values) }
   }
 
   private func path(of name: String) throws(CheckpointError) -> String {

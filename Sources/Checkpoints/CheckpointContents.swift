@@ -10,12 +10,12 @@ package struct CheckpointContents {
   /// Above this size the model is sharded.
   package var maxShardBytes: Int = 5_000_000_000
   /// Further safetensors files, always F32, such as "optimizer.safetensors" with `exp_avg.NAME` and `exp_avg_sq.NAME`.
-  package var tensorFiles: [(name: String, tensors: [NamedTensor])]
+  package var tensorFiles: [(name: String, tensors: StreamedTensors)]
   /// Files that are only bytes here: config.json, the tokenizer's, trainer_state.json, ...
   package var files: [(name: String, bytes: [UInt8])]
 
   package init(
-    model: [NamedTensor], tensorFiles: [(name: String, tensors: [NamedTensor])] = [],
+    model: [NamedTensor], tensorFiles: [(name: String, tensors: StreamedTensors)] = [],
     files: [(name: String, bytes: [UInt8])] = []
   ) {
     self.model = model
@@ -24,7 +24,8 @@ package struct CheckpointContents {
   }
 
   /// Writes everything into an empty folder, each file down to the disk.
-  /// - Throws: `FileError`; `CheckpointError` when a file name leads elsewhere or is used twice.
+  /// - Throws: `FileError`; `CheckpointError` when a file name leads elsewhere or is used twice; what a streamed tensor's
+  ///   source throws.
   func write(into directory: String) throws -> [WrittenFile] {
     let shards = SafetensorsWriter.shards(model, dtype: modelDType, maxShardBytes: maxShardBytes)
     var taken = NameIndex()

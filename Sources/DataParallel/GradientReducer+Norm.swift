@@ -1,16 +1,15 @@
-import Collectives
+package import Collectives
 
 extension GradientReducer {
   /// L2 norm of the reduced gradients, with the same bits on all ranks; to be called by all of them after `finish()`.
   ///
-  /// The arena is the same everywhere, so each rank sums a slice of it. Not finite when a gradient is not: the same
-  /// on all ranks, which makes it the place to decide that a step is skipped.
-  package func globalNorm() throws -> Double {
-    let blocks = (gradients.count + SumOfSquares.block - 1) / SumOfSquares.block
-    let first = blocks * communicator.rank / communicator.worldSize * SumOfSquares.block
-    let end = min(blocks * (communicator.rank + 1) / communicator.worldSize * SumOfSquares.block, gradients.count)
+  /// Each rank sums the squares of its own slices, whether it holds the others too or not: the norm is the same bit for
+  /// bit. Not finite when a gradient is not, on all ranks, which makes it the place to decide that a step is skipped.
+  package func globalNorm() throws(MPIError) -> Double {
     var total = [0.0]
-    if first < end { total[0] = SumOfSquares.of(UnsafeBufferPointer(rebasing: gradients[first..<end])) }
+    for slice in plan.slices(of: communicator.rank) {
+      total[0] += SumOfSquares.of(UnsafeBufferPointer(rebasing: gradients[slice]))
+    }
     try communicator.agree(sum: &total)
     return total[0].squareRoot()
   }
@@ -33,8 +32,8 @@ extension GradientReducer {
 
 /// Sums of squares in fp64.
 enum SumOfSquares {
-  /// Slices of a sum begin at multiples of this many values.
-  static let block = 1 << 14
+  /// Values whose squares are summed before they are added to the rest.
+  private static let block = 1 << 14
 
   static func of(_ values: UnsafeBufferPointer<Float>) -> Double {
     guard let start = values.baseAddress else { return 0 }

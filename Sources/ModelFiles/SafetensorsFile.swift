@@ -55,4 +55,19 @@ package struct SafetensorsFile: TensorSource {
     guard let position = index[name] else { throw TensorReadError.noSuchTensor(path: path, tensor: name) }
     try TensorReader.read(tensors[position], from: file, at: offsets[position], into: values)
   }
+
+  /// Writes some of an F32 tensor's values, those from `first` on, row by row.
+  /// - Throws: as `read(_:into:)`; `values` must not go beyond the tensor's end.
+  package func read(_ name: String, from first: Int, into values: UnsafeMutableBufferPointer<Float>) throws {
+    guard let position = index[name] else { throw TensorReadError.noSuchTensor(path: path, tensor: name) }
+    var part = tensors[position]
+    guard part.dtype == .f32 else {
+      throw TensorReadError.notF32(path: path, tensor: name, dtype: part.dtype)
+    }
+    guard first >= 0, first + values.count <= part.count else {
+      throw TensorReadError.wrongCount(path: path, tensor: name, expected: part.count, found: first + values.count)
+    }
+    part.shape = [values.count]
+    try TensorReader.read(part, from: file, at: offsets[position] + first * part.dtype.block.bytes, into: values)
+  }
 }

@@ -18,6 +18,21 @@ package struct NamedTensor {
   }
 }
 
+/// Tensors to be written that are not in memory all at once: names and shapes first, then their values in order.
+package struct StreamedTensors {
+  package var tensors: [(name: String, shape: [Int])]
+  /// Calls its argument with the values of all tensors, one after the other, in pieces of any size.
+  package var produce: (_ write: (UnsafeBufferPointer<Float>) throws -> Void) throws -> Void
+
+  package init(
+    _ tensors: [(name: String, shape: [Int])],
+    produce: @escaping (_ write: (UnsafeBufferPointer<Float>) throws -> Void) throws -> Void
+  ) {
+    self.tensors = tensors
+    self.produce = produce
+  }
+}
+
 /// Writes safetensors files, single or sharded as Hugging Face lays them out.
 package enum SafetensorsWriter {
   /// One file of a model: its name in the folder and its tensors.
@@ -36,7 +51,7 @@ package enum SafetensorsWriter {
   ) throws(FileError) -> WrittenFile {
     precondition(dtype == .f32 || dtype == .bf16 || dtype == .f16, "tensors cannot be written as \(dtype.rawValue)")
     var file = try WritableFile(path: path, mode: mode)
-    try file.write(header(tensors, dtype: dtype))
+    try file.write(header(tensors.map { ($0.name, $0.shape) }, dtype: dtype))
     if dtype == .f32 {
       for tensor in tensors { try file.write(UnsafeRawBufferPointer(tensor.values)) }
       return try file.finish()
@@ -56,6 +71,21 @@ package enum SafetensorsWriter {
         done += count
       }
     }
+    return try file.finish()
+  }
+
+  /// Writes one file of F32 tensors as their values come.
+  /// - Precondition: no name occurs twice, and as many values come as the shapes say.
+  /// - Throws: `FileError` with path and cause, or what `produce` throws.
+  package static func write(_ tensors: StreamedTensors, to path: String) throws -> WrittenFile {
+    var file = try WritableFile(path: path)
+    try file.write(header(tensors.tensors, dtype: .f32))
+    var left = tensors.tensors.reduce(0) { $0 + $1.shape.reduce(1, *) }
+    try tensors.produce { values in
+      left -= values.count
+      try file.write(UnsafeRawBufferPointer(values))
+    }
+    precondition(left == 0, "\(path): \(left) values did not come")
     return try file.finish()
   }
 
@@ -104,7 +134,7 @@ package enum SafetensorsWriter {
     return written
   }
 
-  private static func header(_ tensors: [NamedTensor], dtype: TensorDType) -> [UInt8] {
+  private static func header(_ tensors: [(name: String, shape: [Int])], dtype: TensorDType) -> [UInt8] {
     var members: [(key: String, value: JSONValue)] = [("__metadata__", ["format": "pt"])]
     var names = NameIndex()
     var end = 0
@@ -112,7 +142,7 @@ package enum SafetensorsWriter {
       let isNew = names.insert(tensor.name, at: members.count)
       precondition(isNew && tensor.name != "__metadata__", "tensor name '\(tensor.name)' is taken")
       let begin = end
-      end += byteCount(tensor, dtype)
+      end += tensor.shape.reduce(1, *) * dtype.block.bytes
       let entry: JSONValue = [
         "dtype": .string(dtype.rawValue),
         "shape": .array(tensor.shape.map { .integer($0) }),

@@ -35,6 +35,7 @@ package enum TensorReadError: Error, CustomStringConvertible, Equatable {
   case noSuchTensor(path: String, tensor: String)
   case wrongCount(path: String, tensor: String, expected: Int, found: Int)
   case unsupportedDType(path: String, tensor: String, dtype: TensorDType)
+  case notF32(path: String, tensor: String, dtype: TensorDType)
 
   package var description: String {
     switch self {
@@ -44,6 +45,8 @@ package enum TensorReadError: Error, CustomStringConvertible, Equatable {
     case .unsupportedDType(let path, let tensor, let dtype):
       "\(path): tensor '\(tensor)' is stored as \(dtype.rawValue), which cannot be converted to fp32 here; readable are "
         + TensorDType.allCases.filter(\.isReadable).map(\.rawValue).joined(separator: ", ")
+    case .notF32(let path, let tensor, let dtype):
+      "\(path): tensor '\(tensor)' is stored as \(dtype.rawValue), F32 was expected"
     }
   }
 }

@@ -79,7 +79,10 @@ extension EndToEndTests {
         let found = try lines(resumed.outputDirectory)
         try #require(found.count == expected.count, "\(attempt)")
         for (found, expected) in zip(found, expected) {
-          let timed = ["tokens_per_second", "pairs_per_second", "step_time", "mfu", "peak_memory_gb", "eval_runtime"]
+          let timed = [
+            "tokens_per_second", "pairs_per_second", "step_time", "mfu", "comm_time", "comm_tail_time",
+            "peak_memory_gb", "eval_runtime",
+          ]
           for (name, value) in try #require(expected.object).members
           where !timed.contains(name) && name != "eval_pairs_per_second" {
             #expect(found[name]?.serialized() == value.serialized(), "\(attempt), \(expected.serialized()): \(name)")

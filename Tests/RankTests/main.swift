@@ -8,7 +8,9 @@ func runAllChecks() -> Int32 {
   do {
     let communicator = try Communicator.start()
     do {
-      let passed = try run(collectiveChecks + reducerChecks + optimizerChecks, on: communicator)
+      let checks =
+        collectiveChecks + shardPlanChecks + meshChecks + reducerChecks + optimizerChecks + shardingChecks
+      let passed = try run(checks, on: communicator)
       try communicator.finish()
       return passed ? 0 : 1
     } catch {

@@ -43,6 +43,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "bf16", written: "yes", resolved: "true"),
     KeyCase(key: "gradient_checkpointing", written: "on", resolved: "true"),
     KeyCase(key: "threads_per_rank", written: "3", resolved: "3"),
+    KeyCase(key: "zero_stage", written: "0", resolved: "0"),
+    KeyCase(key: "wire_dtype", written: "bf16", resolved: "bf16"),
     KeyCase(key: "learning_rate", written: "1e-5", resolved: "1e-05"),
     KeyCase(key: "lr_scheduler_type", written: "cosine", resolved: "cosine"),
     KeyCase(
@@ -116,6 +118,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         bf16: false
         gradient_checkpointing: false
         threads_per_rank: null
+        zero_stage: 1
+        wire_dtype: fp32
         learning_rate: 1e-06
         lr_scheduler_type: linear
         lr_scheduler_kwargs: null

@@ -34,6 +34,8 @@ extension TrainingConfiguration {
     ConfigurationKey("bf16", \.bf16),
     ConfigurationKey("gradient_checkpointing", \.gradientCheckpointing),
     ConfigurationKey("threads_per_rank", \.threadsPerRank),
+    ConfigurationKey("zero_stage", \.zeroStage),
+    ConfigurationKey("wire_dtype", \.wireDType),
     ConfigurationKey("learning_rate", \.learningRate),
     ConfigurationKey("lr_scheduler_type", \.lrSchedulerType),
     ConfigurationKey("lr_scheduler_kwargs", \.lrSchedulerKwargs),

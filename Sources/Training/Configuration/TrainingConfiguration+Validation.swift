@@ -21,6 +21,9 @@ extension TrainingConfiguration {
     check.positive("gradient_accumulation_steps", gradientAccumulationSteps)
     check.positive("rows_per_micro_batch", rowsPerMicroBatch)
     if let threadsPerRank { check.positive("threads_per_rank", threadsPerRank) }
+    check.range(
+      "zero_stage", zeroStage, "0 or 1 (gradients and parameters are whole on every rank)",
+      zeroStage == 0 || zeroStage == 1)
 
     check.notNegative("learning_rate", learningRate)
     check.range("warmup_ratio", warmupRatio, "between 0 and 1", (0...1).contains(warmupRatio))

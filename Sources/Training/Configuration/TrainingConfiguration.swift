@@ -1,3 +1,4 @@
+package import DataParallel
 package import Packing
 package import Preferences
 
@@ -39,6 +40,10 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var gradientCheckpointing = false
   /// Threads of a rank; null shares a host's cores among its ranks. Ours.
   package var threadsPerRank: Int?
+  /// 1 keeps AdamW's moments of a share of the parameters on each rank, 0 all of them on every rank. Ours.
+  package var zeroStage = 1
+  /// What gradients are between nodes. Ours.
+  package var wireDType = WireDType.fp32
 
   // Optimizer and schedule.
 
@@ -162,6 +167,7 @@ extension LearningRateSchedule.Kind: ConfigurationValue {}
 extension TruncationMode: ConfigurationValue {}
 extension NLLTokens: ConfigurationValue {}
 extension LossNormalization: ConfigurationValue {}
+extension WireDType: ConfigurationValue {}
 
 extension TrainingConfiguration.SchedulerSettings: ConfigurationValue {
   init(_ value: YAMLValue) throws(ValueProblem) {

@@ -10,6 +10,9 @@ package struct MetricWindow: Equatable {
   private var tokens = 0
   private var floatingPointOperations = 0.0
   private var imbalance = 0.0
+  /// Sums of this rank's seconds; the largest of any rank where a log is written.
+  package var exposedCommunication = 0.0
+  package var communicationTail = 0.0
   private var lastNorm = Double.nan
   private var lastLearningRate = 0.0
 
@@ -29,6 +32,8 @@ package struct MetricWindow: Equatable {
     tokens += outcome.tokens
     floatingPointOperations += operations
     imbalance += outcome.imbalance
+    exposedCommunication += outcome.exposedCommunication
+    communicationTail += outcome.communicationTail
     lastLearningRate = learningRate
   }
 
@@ -43,7 +48,8 @@ package struct MetricWindow: Equatable {
     values += [
       ("tokens_per_second", Double(tokens) / seconds), ("pairs_per_second", metrics.pairCount / seconds),
       ("step_time", seconds / Double(steps)), ("mfu", floatingPointOperations / seconds / (peakGFLOPs * 1e9)),
-      ("imbalance", imbalance / Double(steps)), ("peak_memory_gb", peakMemoryGB),
+      ("imbalance", imbalance / Double(steps)), ("comm_time", exposedCommunication / Double(steps)),
+      ("comm_tail_time", communicationTail / Double(steps)), ("peak_memory_gb", peakMemoryGB),
       ("skipped_pairs", Double(skippedPairs)),
       ("skipped_steps", Double(skippedSteps)),
     ]
@@ -60,6 +66,7 @@ extension MetricWindow {
       "metrics": .array(metrics.values.map { .double($0) }), "steps": .integer(steps), "skipped": .integer(skipped),
       "seconds": .double(seconds), "tokens": .integer(tokens), "operations": .double(floatingPointOperations),
       "imbalance": .double(imbalance), "last_norm": .double(lastNorm), "last_learning_rate": .double(lastLearningRate),
+      "exposed_communication": .double(exposedCommunication), "communication_tail": .double(communicationTail),
     ]
   }
 
@@ -74,5 +81,8 @@ extension MetricWindow {
     (self.steps, self.skipped, self.tokens, self.seconds) = (steps, skipped, tokens, seconds)
     (floatingPointOperations, self.imbalance, lastLearningRate) = (operations, imbalance, rate)
     lastNorm = json["last_norm"]?.double ?? .nan
+    // Not in checkpoints written before there was overlap.
+    exposedCommunication = json["exposed_communication"]?.double ?? 0
+    communicationTail = json["communication_tail"]?.double ?? 0
   }
 }

@@ -98,36 +98,62 @@ package struct RunCheckpoint {
   }
 
   /// Contents of a checkpoint folder.
+  /// - Parameter moments: where AdamW's moments come from; `nil` for a model alone.
   package static func contents(
-    decoder: Decoder, optimizer: AdamWOptimizer?, modelFiles: [(name: String, bytes: [UInt8])],
+    decoder: Decoder, moments: MomentStream?, modelFiles: [(name: String, bytes: [UInt8])],
     stateFiles: [(name: String, bytes: [UInt8])]
   ) -> CheckpointContents {
-    func tensors(_ arena: UnsafeMutableBufferPointer<Float>, prefix: String = "") -> [NamedTensor] {
-      decoder.layout.entries.map {
-        NamedTensor(name: prefix + $0.name, shape: $0.shape, values: UnsafeBufferPointer(rebasing: arena[$0.range]))
-      }
+    let model = decoder.layout.entries.map {
+      NamedTensor(
+        name: $0.name, shape: $0.shape, values: UnsafeBufferPointer(rebasing: decoder.parameters[$0.range]))
     }
-    var contents = CheckpointContents(model: tensors(decoder.parameters), files: modelFiles + stateFiles)
-    if let optimizer {
-      let moments =
-        tensors(optimizer.firstMoments, prefix: "exp_avg.") + tensors(optimizer.secondMoments, prefix: "exp_avg_sq.")
-      contents.tensorFiles = [(optimizerFile, moments)]
+    var contents = CheckpointContents(model: model, files: modelFiles + stateFiles)
+    if let moments {
+      contents.tensorFiles = [(optimizerFile, StreamedTensors(momentTensors(decoder.layout), produce: moments.read))]
     }
     return contents
   }
 
-  /// Reads parameters and moments of a checkpoint.
-  package static func load(_ checkpoint: Checkpoint, decoder: Decoder, optimizer: AdamWOptimizer) throws {
-    func places(_ arena: UnsafeMutableBufferPointer<Float>, prefix: String = "") -> [TensorDestination] {
-      decoder.layout.entries.map {
+  /// Reads the parameters of a checkpoint and opens its moments.
+  package static func load(_ checkpoint: Checkpoint, decoder: Decoder) throws -> Moments {
+    try checkpoint.loadModel(
+      into: decoder.layout.entries.map {
         TensorDestination(
-          name: prefix + $0.name, shape: $0.shape, values: UnsafeMutableBufferPointer(rebasing: arena[$0.range]))
+          name: $0.name, shape: $0.shape, values: UnsafeMutableBufferPointer(rebasing: decoder.parameters[$0.range]))
+      })
+    return Moments(
+      file: try checkpoint.tensors(optimizerFile, expecting: momentTensors(decoder.layout)), layout: decoder.layout)
+  }
+
+  /// AdamW's moments in a checkpoint, to be read a part at a time.
+  package struct Moments {
+    fileprivate let file: SafetensorsFile
+    fileprivate let layout: ParameterLayout
+
+    /// Reads the moments of the parameters in a range of the arena.
+    func read(
+      _ moment: AdamWOptimizer.Moment, _ range: Range<Int>, into values: UnsafeMutableBufferPointer<Float>
+    ) throws {
+      for entry in layout.entries where entry.range.overlaps(range) {
+        let part = entry.range.clamped(to: range)
+        try file.read(
+          prefix(moment) + entry.name, from: part.lowerBound - entry.offset,
+          into: UnsafeMutableBufferPointer(
+            rebasing: values[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]))
       }
     }
-    try checkpoint.loadModel(into: places(decoder.parameters))
-    try checkpoint.loadTensors(
-      optimizerFile,
-      into: places(optimizer.firstMoments, prefix: "exp_avg.") + places(optimizer.secondMoments, prefix: "exp_avg_sq."))
+  }
+
+  /// PyTorch's names of the two.
+  private static func prefix(_ moment: AdamWOptimizer.Moment) -> String {
+    moment == .first ? "exp_avg." : "exp_avg_sq."
+  }
+
+  /// Both moments of every parameter, in the order of the arena: the order in which ranks hold them.
+  private static func momentTensors(_ layout: ParameterLayout) -> [(name: String, shape: [Int])] {
+    AdamWOptimizer.Moment.allCases.flatMap { moment in
+      layout.entries.map { (prefix(moment) + $0.name, $0.shape) }
+    }
   }
 }
 

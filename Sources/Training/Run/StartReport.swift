@@ -14,6 +14,10 @@ struct StartReport {
   var threads: Int
   var stepsPerEpoch: Int
   var totalSteps: Int
+  /// Of the rank that holds most.
+  var optimizerBytes: Int
+  /// How gradients are summed; `nil` with one rank.
+  var communication: String?
   var reservedBytes: Int
   var instructionSet: String
   var gigaflops: Double
@@ -30,6 +34,7 @@ struct StartReport {
     let c = configuration
     let gb = { (bytes: Int) in String(format: "%.2f", Double(bytes) / 1e9) }
     let arena = parameters * 4
+    let sums = communication.map { "sums     \($0)\n" } ?? ""
     return """
       orpo-dist \(Version.text)
       model    \(c.modelNameOrPath): \(decoder.family.rawValue), \(Self.count(parameters)) parameters, \
@@ -39,8 +44,9 @@ struct StartReport {
       oneDNN \(instructionSet), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank
       batch    \(c.perDeviceTrainBatchSize) per device x \(c.gradientAccumulationSteps) accumulation x \(worldSize) ranks \
       = \(c.globalBatch(worldSize: worldSize)) pairs a step; \(stepsPerEpoch) steps an epoch, \(totalSteps) steps in all
-      memory   \(gb(arena)) parameters + \(gb(arena)) gradients + \(gb(2 * arena)) optimizer + \(gb(reservedBytes)) activations and logits \
-      = \(gb(4 * arena + reservedBytes)) GB a rank
+      memory   \(gb(arena)) parameters + \(gb(arena)) gradients + \(gb(optimizerBytes)) optimizer + \(gb(reservedBytes)) activations and logits \
+      = \(gb(2 * arena + optimizerBytes + reservedBytes)) GB a rank
+      \(sums)\
       output   \(c.outputDir)
 
       """

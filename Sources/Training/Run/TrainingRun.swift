@@ -80,13 +80,13 @@ package final class TrainingRun {
         measures: data.evaluation.map { PairMeasure($0, cost: cost) }, worldSize: communicator.worldSize,
         deviceBatch: configuration.perDeviceEvalBatchSize, normalization: configuration.lossNormalization,
         nllTokens: configuration.nllTokens)
-    step = ORPOStep(
+    step = try ORPOStep(
       decoder: decoder, pairs: data.training, sampler: sampler, objective: configuration.objective,
       hyperparameters: configuration.hyperparameters, maxGradNorm: configuration.maxGradNorm,
       memory: .init(
         rowsPerMicroBatch: configuration.rowsPerMicroBatch, checkpointing: configuration.gradientCheckpointing),
-      communicator: communicator, pool: job.pool,
-      evaluationPairs: data.evaluation)
+      communicator: communicator, pool: job.pool, zeroStage: configuration.zeroStage,
+      wireDType: configuration.wireDType, evaluationPairs: data.evaluation)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
     totalSteps = configuration.totalSteps(pairs: data.training.count, worldSize: communicator.worldSize)
@@ -164,8 +164,9 @@ package final class TrainingRun {
 
   private func logWindow() throws {
     guard !window.isEmpty else { return }
-    var peaks = [ProcessMemory.peakGB]
+    var peaks = [ProcessMemory.peakGB, window.exposedCommunication, window.communicationTail]
     try communicator.agree(max: &peaks)
+    (window.exposedCommunication, window.communicationTail) = (peaks[1], peaks[2])
     let entry = window.entry(
       step: state.globalStep, epoch: state.epoch, peakGFLOPs: gigaflops * Double(communicator.worldSize),
       peakMemoryGB: peaks[0], skippedPairs: skippedPairs, skippedSteps: progress.skippedSteps)
@@ -222,9 +223,11 @@ package final class TrainingRun {
       configuration.outputDir + "/orpo_config.yaml", with: Array(configuration.resolvedYAML.utf8))
   }
 
-  /// Rank 0 reads the checkpoint, all ranks get parameters, moments and state. False when there is nothing to resume.
+  /// Rank 0 reads the checkpoint, all ranks get parameters and state, and the moments they keep. False when there is
+  /// nothing to resume.
   private func restore() throws -> Bool {
     if start == .new { return false }
+    var moments: RunCheckpoint.Moments?
     let bytes = try communicator.fromRoot {
       guard let checkpoint = try findCheckpoint() else { return [] }
       let stateFile = checkpoint.directory + "/" + RunCheckpoint.stateFile
@@ -243,7 +246,7 @@ package final class TrainingRun {
       }
       let text = try checkpoint.bytes(of: RunCheckpoint.trainerStateFile)
       state = try TrainerState(parsing: text, file: checkpoint.directory + "/" + RunCheckpoint.trainerStateFile)
-      try RunCheckpoint.load(checkpoint, decoder: step.decoder, optimizer: step.optimizer)
+      moments = try RunCheckpoint.load(checkpoint, decoder: step.decoder)
       self.window = window
       job.note("continuing from \(checkpoint.directory)")
       if let planned = stored["total_steps"]?.integer, planned != totalSteps {
@@ -259,10 +262,9 @@ package final class TrainingRun {
     }
     progress = RunCheckpoint.Progress(bytes: bytes)
     step.optimizer.stepCount = progress.optimizerSteps
-    for arena in [step.decoder.parameters, step.optimizer.firstMoments, step.optimizer.secondMoments] {
-      try communicator.broadcast(UnsafeMutableRawBufferPointer(arena))
-    }
+    try communicator.broadcast(UnsafeMutableRawBufferPointer(step.decoder.parameters))
     step.decoder.parametersChanged()
+    try MomentStream(step.optimizer, step.reducer).fill { try moments?.read($0, $1, into: $2) }
     return true
   }
 
@@ -284,31 +286,60 @@ package final class TrainingRun {
       configuration: configuration, decoder: step.decoder.configuration, parameters: step.decoder.layout.count,
       training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
       hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
-      totalSteps: totalSteps, reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet,
-      gigaflops: gigaflops
+      totalSteps: totalSteps, optimizerBytes: optimizerBytes, communication: communicationText,
+      reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet, gigaflops: gigaflops
     )
     job.note(report.text)
+    if let warning = step.reducer.mesh.warning { job.note("warning: \(warning)") }
+    if configuration.wireDType != .fp32, step.reducer.mesh.grid.nodeCount == 1 {
+      job.note("note: wire_dtype has no effect: all ranks are on one node, and nothing travels between nodes")
+    }
   }
 
-  /// Rank 0 writes `checkpoint-N`; a failure is a warning, and training goes on to the next save.
+  /// Of the rank that holds most.
+  private var optimizerBytes: Int {
+    let plan = step.reducer.plan
+    let shares = (0..<communicator.worldSize).map { plan.slices(of: $0).reduce(0) { $0 + $1.count } }
+    return 8 * (configuration.zeroStage == 0 ? plan.valueCount : shares.max() ?? 0)
+  }
+
+  private var communicationText: String? {
+    let reducer = step.reducer
+    guard communicator.worldSize > 1 else { return nil }
+    return "\(reducer.plan.bucketCount) buckets through \(reducer.mesh.description)"
+      + (configuration.wireDType == .fp32 ? "" : " as \(configuration.wireDType.rawValue)")
+      + (reducer.overlaps ? ", while backward goes on" : ", after each other: MPI gives no thread of its own")
+      + "; zero_stage \(configuration.zeroStage)"
+      + (configuration.zeroStage == 0 ? "" : ": each rank keeps AdamW's moments of its share")
+  }
+
+  /// Rank 0 writes `checkpoint-N`, the others send it their moments; that it cannot write is a warning, and training
+  /// goes on to the next save.
   private func save(step done: Int) throws {
+    let moments = MomentStream(step.optimizer, step.reducer)
     try communicator.barrier()
-    guard job.isRoot else { return }
     do {
-      let files = [
-        (RunCheckpoint.trainerStateFile, Array(state.text.utf8)),
-        (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window)),
-        ("orpo_config.yaml", Array(configuration.resolvedYAML.utf8)),
-      ]
-      _ = try store.save(
-        step: done,
-        contents: RunCheckpoint.contents(
-          decoder: step.decoder, optimizer: step.optimizer, modelFiles: modelFiles, stateFiles: files))
-      if let limit = configuration.saveTotalLimit { _ = try store.prune(limit: limit) }
+      try moments.serving { try write(moments, step: done) }
+    } catch let error as MPIError {
+      throw error
     } catch {
       console?.note(
         "warning: checkpoint-\(done) could not be saved: \(error); training goes on, earlier checkpoints are untouched")
     }
+  }
+
+  /// On rank 0.
+  private func write(_ moments: MomentStream, step done: Int) throws {
+    let files = [
+      (RunCheckpoint.trainerStateFile, Array(state.text.utf8)),
+      (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window)),
+      ("orpo_config.yaml", Array(configuration.resolvedYAML.utf8)),
+    ]
+    _ = try store.save(
+      step: done,
+      contents: RunCheckpoint.contents(
+        decoder: step.decoder, moments: moments, modelFiles: modelFiles, stateFiles: files))
+    if let limit = configuration.saveTotalLimit { _ = try store.prune(limit: limit) }
   }
 
   private func finish() throws {
@@ -317,7 +348,7 @@ package final class TrainingRun {
       guard job.isRoot else { return }
       try store.saveModel(
         RunCheckpoint.contents(
-          decoder: step.decoder, optimizer: nil, modelFiles: modelFiles,
+          decoder: step.decoder, moments: nil, modelFiles: modelFiles,
           stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]))
       log?.finish()
       job.note("the trained model is in \(configuration.outputDir)")

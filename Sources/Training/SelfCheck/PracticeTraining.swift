@@ -47,7 +47,7 @@ final class PracticeTraining {
     let sampler = GlobalBatchSampler(
       measures: pairs.map { PairMeasure($0, cost: cost) },
       shape: BatchShape(perDevice: perRank, worldSize: communicator.worldSize), seed: 1, shuffle: false)
-    step = ORPOStep(
+    step = try ORPOStep(
       decoder: decoder, pairs: pairs, sampler: sampler, objective: ORPOObjective(alpha: 1, temperature: 1),
       hyperparameters: AdamW.Hyperparameters(weightDecay: 0.01), maxGradNorm: 1,
       memory: .init(rowsPerMicroBatch: 512), communicator: communicator, pool: job.pool)

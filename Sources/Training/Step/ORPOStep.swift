@@ -27,7 +27,7 @@ package final class ORPOStep {
   private var logps: [Float] = []
   private var weights: [Float] = []
 
-  /// What one optimizer step did, the same on every rank.
+  /// What one optimizer step did, the same on every rank but for the last two.
   package struct Outcome: Sendable {
     /// Sums over all ranks and micro-batches of the step.
     package var metrics: ORPOMetrics
@@ -40,6 +40,10 @@ package final class ORPOStep {
     package var tokens: Int
     /// Busiest rank's planned work over the mean.
     package var imbalance: Double
+    /// Seconds this rank did nothing but wait for other ranks' gradients and parameters; differs between ranks.
+    package var exposedCommunication: Double
+    /// The part of them after this rank's backward had ended.
+    package var communicationTail: Double
   }
 
   /// What bounds the memory of a micro-batch; no choice changes results.
@@ -55,12 +59,18 @@ package final class ORPOStep {
     }
   }
 
-  /// - Parameter evaluationPairs: pairs `evaluate` will be called with; memory is taken for them too.
+  /// A collective call.
+  ///
+  /// - Parameters:
+  ///   - zeroStage: 1 keeps AdamW's moments of a share of the parameters on each rank, 0 all of them on every rank; the
+  ///     parameters come out the same bit for bit.
+  ///   - wireDType: what gradients are between nodes.
+  ///   - evaluationPairs: pairs `evaluate` will be called with; memory is taken for them too.
   package init(
     decoder: Decoder, pairs: [TokenizedPair], sampler: GlobalBatchSampler, objective: ORPOObjective,
     hyperparameters: AdamW.Hyperparameters, maxGradNorm: Double, memory: Memory, communicator: Communicator,
-    pool: ThreadPool, evaluationPairs: [TokenizedPair] = []
-  ) {
+    pool: ThreadPool, zeroStage: Int = 1, wireDType: WireDType = .fp32, evaluationPairs: [TokenizedPair] = []
+  ) throws(MPIError) {
     self.decoder = decoder
     self.pairs = pairs
     self.sampler = sampler
@@ -70,10 +80,12 @@ package final class ORPOStep {
     self.communicator = communicator
     self.pool = pool
     gradients = AlignedBuffer(count: decoder.layout.count)
-    reducer = GradientReducer(communicator: communicator, gradients: gradients.values)
+    reducer = GradientReducer(
+      mesh: try RankMesh(communicator, wireDType: wireDType), gradients: gradients.values,
+      result: zeroStage == 0 ? .everything : .ownSlices, overlaps: true)
     optimizer = AdamWOptimizer(
       parameters: decoder.parameters, gradients: gradients.values, decayRanges: decoder.layout.decayRanges,
-      hyperparameters: hyperparameters)
+      hyperparameters: hyperparameters, owned: zeroStage == 0 ? nil : reducer.plan.slices(of: communicator.rank))
     decoder.reserve(Self.limits(pairs + evaluationPairs, memory, training: true))
   }
 
@@ -92,6 +104,7 @@ package final class ORPOStep {
   /// clipped, applied.
   package func run(_ index: Int, learningRate: Double) throws -> Outcome {
     let plan = sampler.plan(step: index)
+    let before = reducer.totals
     let microBatches = plan.microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch)
     clearGradients()
     var metrics = ORPOMetrics()
@@ -115,12 +128,15 @@ package final class ORPOStep {
       optimizer.step(
         learningRate: learningRate, gradientScale: GradientReducer.clipScale(norm: norm, maxNorm: maxGradNorm),
         pool: pool)
+      try reducer.gatherParameters(decoder.parameters)
       decoder.parametersChanged()
     }
+    let communication = reducer.totals - before
     return Outcome(
       metrics: total, gradientNorm: norm, isSkipped: !isFinite, rows: plan.pairs.reduce(0) { $0 + pairs[$1].rowCount },
-      tokens: plan.pairs.reduce(0) { $0 + pairs[$1].chosen.count + pairs[$1].rejected.count }, imbalance: plan.imbalance
-    )
+      tokens: plan.pairs.reduce(0) { $0 + pairs[$1].chosen.count + pairs[$1].rejected.count },
+      imbalance: plan.imbalance,
+      exposedCommunication: communication.exposedSeconds, communicationTail: communication.tailSeconds)
   }
 
   /// Metrics of one pass over `pairs`, which are dealt out over the ranks. Parameters stay as they are.
