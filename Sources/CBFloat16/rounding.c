@@ -1,5 +1,7 @@
 #include "cbfloat16.h"
 
+#include <string.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -23,3 +25,14 @@ void orpo_bf16_round(const float *from, uint16_t *to, int64_t count) {
   __builtin_trap();
 }
 #endif
+
+// Vectorised by the compiler.
+void orpo_bf16_round_parameters(const float *from, uint16_t *to, int64_t count, uint64_t first) {
+  for (int64_t index = 0; index < count; index++) {
+    uint32_t threshold = (uint32_t)(first + (uint64_t)index) * 0x9E3779B1u;
+    threshold = (threshold ^ threshold >> 15) * 0x85EBCA6Bu;
+    uint32_t bits;
+    memcpy(&bits, from + index, sizeof bits);
+    to[index] = (uint16_t)((bits + (threshold >> 16)) >> 16);
+  }
+}

@@ -30,9 +30,7 @@ final class DecoderWeights {
 
   /// To be called when parameters have changed, before they are used.
   func refresh(_ pool: ThreadPool) {
-    if precision == .bfloat16 {
-      BFloat16.round(pool, rows: count, columns: 1, values, rounded.pointer)
-    }
+    if precision == .bfloat16 { BFloat16.roundParameters(pool, values, count: count, rounded.pointer) }
   }
 }
 

@@ -60,6 +60,17 @@ extension BFloat16 {
     }
   }
 
+  /// Rounds an arena of parameters, each up or down by a threshold of its own that never changes, so that updates far
+  /// smaller than the distance between two bf16 numbers show in the sum over many.
+  package static func roundParameters(
+    _ pool: ThreadPool, _ values: UnsafePointer<Float>, count: Int, _ to: UnsafeMutablePointer<BFloat16>
+  ) {
+    pool.ranges(count, grain: 1 << 16) { range in
+      let start = range.lowerBound
+      orpo_bf16_round_parameters(values + start, words(to + start), Int64(range.count), UInt64(start))
+    }
+  }
+
   /// Rounds a row in place: afterwards its first half holds the `count` values in bf16.
   package static func roundInPlace(_ values: UnsafeMutablePointer<Float>, count: Int) {
     orpo_bf16_round(values, UnsafeMutableRawPointer(values).assumingMemoryBound(to: UInt16.self), Int64(count))

@@ -201,4 +201,33 @@ import Testing
     #expect((0..<count).map { inPlace[$0] } == expected)
     #expect(memory.isIntact)
   }
+
+  /// The share of a change that shows in bf16, over many parameters: all of it, whether they come from bf16, lie half way
+  /// between two of its numbers, or anywhere.
+  @Test(arguments: [UInt32(0), 0x8000, 0x4000, 0xFFFF], [Float(0x1p-13), 0x1p-10, 0x1p-8])
+  func smallChangesOfParametersShow(rest: UInt32, change: Float) {
+    let count = 1 << 16
+    // From 1 up to below 2 neighbours are 2^-7 apart.
+    let values = numbers(count, stream: 6).map {
+      Float(bitPattern: (0x3F80_0000 | $0.bitPattern & 0x003F_0000) | rest)
+    }
+    func rounded(_ values: [Float]) -> [BFloat16] {
+      var result = [BFloat16](repeating: BFloat16(0), count: count)
+      withPool(2) { pool in
+        result.withUnsafeMutableBufferPointer { to in
+          values.withUnsafeBufferPointer {
+            guard let from = $0.baseAddress, let to = to.baseAddress else { return }
+            BFloat16.roundParameters(pool, from, count: count, to)
+          }
+        }
+      }
+      return result
+    }
+    let (before, after) = (rounded(values), rounded(values.map { $0 + change }))
+    let shown = zip(before, after).reduce(0.0) { $0 + Double($1.1.float - $1.0.float) } / Double(count)
+    // Of 2^16 thresholds about 2^16 x change x 2^7 are passed: 1024 of the smallest change.
+    #expect(abs(shown / Double(change) - 1) < 0.1)
+    if rest == 0 { #expect(zip(values, before).allSatisfy { $0 == $1.float }) }
+    #expect(zip(values, before).allSatisfy { abs($0 - $1.float) < 0x1p-7 })
+  }
 }

@@ -18,3 +18,9 @@ int orpo_bf16_multiply(bool transpose_a, bool transpose_b, int64_t m, int64_t n,
 /// Rounds `count` values to bf16, to nearest with ties to even; subnormal numbers become zero. `to` may be the same
 /// address as `from`. Only where `orpo_bf16_is_native()`.
 void orpo_bf16_round(const float *from, uint16_t *to, int64_t count);
+
+/// Rounds parameters to bf16 up or down, each with a threshold of its own that never changes: a hash of its place,
+/// `first` for `from[0]`. A number that bf16 holds exactly stays as it is; of many small changes as large a share shows
+/// as in fp32, wherever the numbers lie. Rounding to nearest would swallow changes of numbers that come from bf16, and
+/// exaggerate those of numbers half way between two. Runs on any processor.
+void orpo_bf16_round_parameters(const float *from, uint16_t *to, int64_t count, uint64_t first);
