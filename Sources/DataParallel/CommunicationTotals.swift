@@ -1,4 +1,5 @@
 import Glibc
+import Timeline
 
 /// What communication moved and took on one rank, since its reducer was made.
 package struct CommunicationTotals: Sendable, Equatable {
@@ -32,6 +33,8 @@ final class CommunicationMeter: @unchecked Sendable {
   var summing = CommunicationTotals()
   /// Written by the thread that computes.
   var waiting = CommunicationTotals()
+  /// Written by the thread that computes, while no bucket is summed.
+  var timeline: Timeline?
 
   var totals: CommunicationTotals {
     var totals = summing

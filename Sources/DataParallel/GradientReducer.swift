@@ -1,4 +1,5 @@
 package import Collectives
+package import Timeline
 
 /// Adds the ranks' gradients up, bucket by bucket, in the order in which backward finishes them.
 ///
@@ -23,6 +24,11 @@ package final class GradientReducer {
   package let result: Result
   /// Of the whole run; complete after `finish()` and `gatherParameters(_:)`.
   package var totals: CommunicationTotals { meter.totals }
+  /// Where buckets record their time; nil records nothing. Set between steps only.
+  package var timeline: Timeline? {
+    get { meter.timeline }
+    set { meter.timeline = newValue }
+  }
 
   package let mesh: RankMesh
   private let meter: CommunicationMeter
@@ -56,7 +62,7 @@ package final class GradientReducer {
     }
     nonisolated(unsafe) let arena = gradients
     thread = BucketThread { bucket throws(MPIError) in
-      try Self.reduce(bucket, arena, plan, mesh, result, meter)
+      try Self.reduce(bucket, arena, plan, mesh, result, meter, thread: 1)
     }
   }
 
@@ -110,7 +116,7 @@ package final class GradientReducer {
       thread.start(below: count)
     } else {
       let began = CommunicationMeter.now()
-      for bucket in launched..<count { try Self.reduce(bucket, gradients, plan, mesh, result, meter) }
+      for bucket in launched..<count { try Self.reduce(bucket, gradients, plan, mesh, result, meter, thread: 0) }
       meter.waiting.exposedSeconds += CommunicationMeter.now() - began
     }
     launched = count
@@ -118,10 +124,13 @@ package final class GradientReducer {
 
   private static func reduce(
     _ bucket: Int, _ gradients: UnsafeMutableBufferPointer<Float>, _ plan: ShardPlan, _ mesh: RankMesh,
-    _ result: Result, _ meter: CommunicationMeter
+    _ result: Result, _ meter: CommunicationMeter, thread: Int
   ) throws(MPIError) {
     guard let start = gradients.baseAddress else { return }
     let began = CommunicationMeter.now()
+    let timeline = meter.timeline
+    let begin = timeline == nil ? 0 : Timeline.now()
+    defer { timeline?.record("reduce bucket", bucket, thread: thread, begin: begin, end: Timeline.now()) }
     try mesh.reduceScatter(start, plan, bucket: bucket)
     if result == .everything { try mesh.allGather(start, plan, bucket: bucket) }
     meter.summing.busySeconds += CommunicationMeter.now() - began

@@ -1,6 +1,7 @@
 package import Kernels
 package import Packing
 package import Tensors
+import Timeline
 
 /// The language model: packed pairs to log-probabilities of their labels, and weights on those back to gradients of the
 /// parameters.
@@ -9,6 +10,8 @@ package final class Decoder {
   /// All parameters, laid out as `layout` says.
   package let parameters: UnsafeMutableBufferPointer<Float>
   package var layout: ParameterLayout { places.layout }
+  /// Of matrix products.
+  package var precision: ProductPrecision { weights.precision }
 
   let places: DecoderParameters
   let pool: ThreadPool
@@ -123,14 +126,18 @@ package final class Decoder {
     shared.arrange(rows: batch.rowCount)
     let segments = batch.segmentFamilies.flatMap { $0 }
     copyAngles(batch, shared)
-    batch.tokens.withUnsafeBufferPointer { tokens in
-      Embedding.forward(
-        pool, size: configuration.hiddenSize, tokens: tokens, table: arena.pointer + places.embedding,
-        shared.layer(0).0.residual)
+    pool.timeline.span("embedding forward") {
+      batch.tokens.withUnsafeBufferPointer { tokens in
+        Embedding.forward(
+          pool, size: configuration.hiddenSize, tokens: tokens, table: arena.pointer + places.embedding,
+          shared.layer(0).0.residual)
+      }
     }
     for index in 0..<configuration.numHiddenLayers {
       let (layer, next) = shared.layer(index)
-      layers.forward(index, rows: 0..<batch.rowCount, segments: segments, layer, shared, next: next)
+      pool.timeline.span("layer forward", index) {
+        layers.forward(index, rows: 0..<batch.rowCount, segments: segments, layer, shared, next: next)
+      }
     }
     layers.norm(shared.output, weight: places.finalNorm, rows: batch.rowCount, shared.normed)
     memory.head.forward(batch, hidden: headInput(batch, shared), weight: headWeight, logps: logps)
@@ -161,15 +168,18 @@ package final class Decoder {
     try onGradientReady?(places.headEnd)
 
     for index in (0..<configuration.numHiddenLayers).reversed() {
-      layers.backward(
-        index, rows: rows, families: families, shared.layers[index], shared, gradients: gradients)
+      pool.timeline.span("layer backward", index) {
+        layers.backward(
+          index, rows: rows, families: families, shared.layers[index], shared, gradients: gradients)
+      }
       try onGradientReady?(places.layers[index].end)
     }
-    batch.tokens.withUnsafeBufferPointer { tokens in
-      Embedding.backward(
-        pool, size: configuration.hiddenSize, tokens: tokens, frozen: configuration.padTokenID.map(Int32.init),
-        shared.dResidual,
-        dTable: gradients + places.embedding)
+    pool.timeline.span("embedding backward") {
+      batch.tokens.withUnsafeBufferPointer { tokens in
+        Embedding.backward(
+          pool, size: configuration.hiddenSize, tokens: tokens, frozen: configuration.padTokenID.map(Int32.init),
+          shared.dResidual, dTable: gradients + places.embedding)
+      }
     }
   }
 

@@ -1,5 +1,6 @@
 import Kernels
 import Tensors
+import Timeline
 
 /// The parameters as products take them: in fp32 where they lie, or rounded to bf16 once after every change, not at
 /// every use.
@@ -45,7 +46,7 @@ struct RoundingScratch {
     switch precision {
     case .float32: return MatrixOperand(values, stride: columns)
     case .bfloat16:
-      BFloat16.round(pool, rows: rows, columns: columns, values, memory)
+      pool.timeline.span("round factor") { BFloat16.round(pool, rows: rows, columns: columns, values, memory) }
       return MatrixOperand(memory, stride: columns)
     }
   }

@@ -1,6 +1,7 @@
 import Kernels
 import Packing
 import Tensors
+import Timeline
 
 /// From hidden states to the log-probability of each label and back, a block of rows at a time: a full rows x
 /// vocabulary matrix for the whole micro-batch exists only as far as `logitsBudget` allows; blocks beyond it are
@@ -49,9 +50,11 @@ final class LanguageModelHead {
     assignPredictions(batch)
     for (index, rows) in blocks(batch.rowCount).enumerated() {
       let logits = slot(index)
-      computeLogits(rows, hidden: hidden, weight: weight, logits)
-      TokenLogProbability.logPartition(
-        pool, rows: rows.count, vocabulary: vocabSize, logits, logZ.pointer + rows.lowerBound)
+      computeLogits("head forward", rows, hidden: hidden, weight: weight, logits)
+      pool.timeline.span("softmax forward") {
+        TokenLogProbability.logPartition(
+          pool, rows: rows.count, vocabulary: vocabSize, logits, logZ.pointer + rows.lowerBound)
+      }
       for row in rows {
         for prediction in [first[row], second[row]] where prediction >= 0 {
           let label = Int(batch.labels[Int(prediction)])
@@ -68,19 +71,27 @@ final class LanguageModelHead {
     dHidden: UnsafeMutablePointer<Float>, dWeight: UnsafeMutablePointer<Float>
   ) {
     func backward(_ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>) {
-      let dLogits = turnIntoGradient(rows, logits, labels: batch.labels, weights: weights, hidden.precision)
-      Matmul.inputGradient(
-        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, weight: weight,
-        dHidden + rows.lowerBound * hiddenSize)
-      Matmul.weightGradient(
-        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, hidden.from(row: rows.lowerBound),
-        dWeight)
+      let dLogits = pool.timeline.span("softmax backward") {
+        turnIntoGradient(rows, logits, labels: batch.labels, weights: weights, hidden.precision)
+      }
+      pool.timeline.span("head input gradient") {
+        Matmul.inputGradient(
+          pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, weight: weight,
+          dHidden + rows.lowerBound * hiddenSize)
+      }
+      pool.timeline.span("head weight gradient") {
+        Matmul.weightGradient(
+          pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, hidden.from(row: rows.lowerBound),
+          dWeight)
+      }
     }
     let blocks = blocks(batch.rowCount)
     let kept = blocks.count <= slots ? blocks.count : slots - 1
     // Last first: the block whose logits came last is still in the shared slot.
     for (index, rows) in blocks.enumerated().dropFirst(kept).reversed() {
-      if index < blocks.count - 1 { computeLogits(rows, hidden: hidden, weight: weight, slot(index)) }
+      if index < blocks.count - 1 {
+        computeLogits("head recompute", rows, hidden: hidden, weight: weight, slot(index))
+      }
       backward(rows, slot(index))
     }
     // Kept logits lie one after another: one long sum over rows is faster than many short ones.
@@ -88,11 +99,14 @@ final class LanguageModelHead {
   }
 
   private func computeLogits(
-    _ rows: Range<Int>, hidden: MatrixOperand, weight: MatrixOperand, _ logits: UnsafeMutablePointer<Float>
+    _ span: StaticString, _ rows: Range<Int>, hidden: MatrixOperand, weight: MatrixOperand,
+    _ logits: UnsafeMutablePointer<Float>
   ) {
-    Matmul.linearByColumns(
-      pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden.from(row: rows.lowerBound),
-      weight: weight, logits)
+    pool.timeline.span(span) {
+      Matmul.linearByColumns(
+        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden.from(row: rows.lowerBound),
+        weight: weight, logits)
+    }
   }
 
   /// Overwrites logits by dLoss/dlogits, the sum over the row's labels of w * (onehot - softmax): in fp32, or in bf16 in

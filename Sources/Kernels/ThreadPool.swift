@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+package import Timeline
 
 /// The threads of one rank. `run` calls a body once on each of them and returns when all are done.
 ///
@@ -8,6 +9,8 @@ import Synchronization
 /// bits.
 package final class ThreadPool: @unchecked Sendable {
   package let threadCount: Int
+  /// Where the rank's kernels record their time; nil records nothing. Set between steps only.
+  package var timeline: Timeline?
 
   private typealias Body = (Int) -> Void
   private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)

@@ -75,6 +75,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "save_steps", written: "null", resolved: "null"),
     KeyCase(key: "save_total_limit", written: "2", resolved: "2"),
     KeyCase(key: "report_to", written: "[tensorboard]", resolved: "tensorboard"),
+    KeyCase(key: "trace", written: "true", resolved: "true"),
+    KeyCase(key: "trace_steps", written: "5", resolved: "5"),
   ]
 }
 
@@ -148,6 +150,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         save_steps: 500
         save_total_limit: null
         report_to: none
+        trace: false
+        trace_steps: 3
 
         """)
   }

@@ -64,6 +64,8 @@ extension TrainingConfiguration {
     ConfigurationKey("save_steps", \.saveSteps),
     ConfigurationKey("save_total_limit", \.saveTotalLimit),
     ConfigurationKey("report_to", \.reportTo),
+    ConfigurationKey("trace", \.trace),
+    ConfigurationKey("trace_steps", \.traceSteps),
   ]
 
   package static var keyNames: [String] { keys.map(\.name) }

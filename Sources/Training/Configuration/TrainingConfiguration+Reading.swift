@@ -6,6 +6,10 @@ extension TrainingConfiguration {
     case train
     case eval
     case data
+    /// Needs nothing: without a model the machines alone are measured.
+    case bench
+    /// Needs a model's configuration; data that cannot be read are assumed.
+    case plan
   }
 
   /// Reads a YAML file, lays `key=value` overrides over it, resolves defaults and checks everything.
@@ -60,6 +64,16 @@ extension TrainingConfiguration {
     resolve()
     problems += self.problems(settings: settings, purpose: purpose)
     guard problems.isEmpty else { throw ConfigurationError(problems: problems) }
+  }
+
+  /// For `bench`, which needs no file. Without one a step has four pairs a rank, so that it is long enough to measure.
+  package init(forBench file: String?, overrides: [String]) throws(ConfigurationError) {
+    if let file {
+      try self.init(file: file, overrides: overrides, for: .bench)
+    } else {
+      try self.init(
+        yaml: "gradient_accumulation_steps: 4", location: "bench", overrides: overrides, for: .bench)
+    }
   }
 
   private mutating func read(_ setting: Setting) throws(ValueProblem) {

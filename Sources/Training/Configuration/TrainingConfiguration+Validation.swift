@@ -4,8 +4,11 @@ extension TrainingConfiguration {
   func problems(settings: [Setting], purpose: Purpose) -> [ConfigurationError.Problem] {
     var check = Checks(settings: settings)
 
-    check.require("model_name_or_path", !modelNameOrPath.isEmpty, "a Hugging Face folder or a GGUF file")
+    if purpose != .bench {
+      check.require("model_name_or_path", !modelNameOrPath.isEmpty, "a Hugging Face folder or a GGUF file")
+    }
     switch purpose {
+    case .bench, .plan: break
     case .train: check.require("train_file", !trainFile.isEmpty, "one or more files of preference pairs")
     case .data:
       check.require("train_file", !trainFile.isEmpty || !evalFile.isEmpty, "one or more files of preference pairs")
@@ -57,6 +60,7 @@ extension TrainingConfiguration {
         name, "must be at least 1, or a share of the run" + (name == "logging_steps" ? "" : ", or null for never"))
     }
     if let saveTotalLimit { check.positive("save_total_limit", saveTotalLimit) }
+    check.positive("trace_steps", traceSteps)
     for name in ["eval_strategy", "evaluation_strategy"] { checkEvaluationStrategy(name, &check) }
     return check.problems
   }

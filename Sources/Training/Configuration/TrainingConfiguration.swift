@@ -109,6 +109,10 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var saveTotalLimit: Int?
   /// Metric writers besides `metrics.jsonl` and the console.
   package var reportTo = Reports()
+  /// Write `output_dir/trace.json`, a timeline of some steps on all ranks. Ours.
+  package var trace = false
+  /// How many steps the timeline has; they begin after the first step of the run. Ours.
+  package var traceSteps = 3
 
   package init() {}
 }

@@ -1,5 +1,6 @@
 import Decoder
 import Foundation
+import Kernels
 import Packing
 
 /// What a run is going to do, in the lines shown before its first step.
@@ -20,7 +21,9 @@ struct StartReport {
   var communication: String?
   var reservedBytes: Int
   var instructionSet: String
+  /// Of products in the precision of this run.
   var gigaflops: Double
+  var precision: ProductPrecision
 
   private static func count(_ value: Int) -> String {
     value < 1_000_000
@@ -41,7 +44,7 @@ struct StartReport {
       \(decoder.numHiddenLayers) layers, vocabulary \(decoder.vocabSize)
       data     \(training.count) training pairs, \(evaluationPairs) held out; \(rows) rows for \(unshared) tokens, prefixes shared
       ranks    \(worldSize) on \(hosts) host\(hosts == 1 ? "" : "s"), \(threads) thread\(threads == 1 ? "" : "s") each; \
-      oneDNN \(instructionSet), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank
+      oneDNN \(instructionSet), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank in \(precision.shortName)
       batch    \(c.perDeviceTrainBatchSize) per device x \(c.gradientAccumulationSteps) accumulation x \(worldSize) ranks \
       = \(c.globalBatch(worldSize: worldSize)) pairs a step; \(stepsPerEpoch) steps an epoch, \(totalSteps) steps in all
       memory   \(gb(arena)) parameters + \(gb(arena)) gradients + \(gb(optimizerBytes)) optimizer + \(gb(reservedBytes)) activations and logits \

@@ -7,6 +7,10 @@ extension TrainingConfiguration {
     ORPOObjective(alpha: orpoWeight, temperature: orpoTemperature, nllTokens: nllTokens)
   }
 
+  package var stepMemory: ORPOStep.Memory {
+    ORPOStep.Memory(rowsPerMicroBatch: rowsPerMicroBatch, checkpointing: gradientCheckpointing)
+  }
+
   package var hyperparameters: AdamW.Hyperparameters {
     AdamW.Hyperparameters(beta1: adamBeta1, beta2: adamBeta2, epsilon: adamEpsilon, weightDecay: weightDecay)
   }

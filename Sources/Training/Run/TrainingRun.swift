@@ -5,6 +5,7 @@ import Decoder
 import Foundation
 import JSON
 import Kernels
+import ModelFiles
 import ORPO
 import Packing
 import Preferences
@@ -44,6 +45,7 @@ package final class TrainingRun {
   private var state = TrainerState()
   private var window = MetricWindow()
   private var progress = RunCheckpoint.Progress()
+  private var trace: StepTrace?
 
   /// A run whose steps are skipped this often in a row will not recover by itself.
   private static let skipLimit = 10
@@ -83,9 +85,7 @@ package final class TrainingRun {
     step = try ORPOStep(
       decoder: decoder, pairs: data.training, sampler: sampler, objective: configuration.objective,
       hyperparameters: configuration.hyperparameters, maxGradNorm: configuration.maxGradNorm,
-      memory: .init(
-        rowsPerMicroBatch: configuration.rowsPerMicroBatch, checkpointing: configuration.gradientCheckpointing),
-      communicator: communicator, pool: job.pool, zeroStage: configuration.zeroStage,
+      memory: configuration.stepMemory, communicator: communicator, pool: job.pool, zeroStage: configuration.zeroStage,
       wireDType: configuration.wireDType, evaluationPairs: data.evaluation)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
@@ -96,7 +96,7 @@ package final class TrainingRun {
       dataDigest: String(PreferenceDataset.fingerprint(of: data.training), radix: 16),
       seed: configuration.seed,
       shuffle: configuration.shuffle)
-    gigaflops = MachineSpeed.matmulGFLOPs(job.pool)
+    gigaflops = MachineSpeed.matmulGFLOPs(job.pool, precision: decoder.precision)
   }
 
   /// Trains to the end and writes the model.
@@ -105,6 +105,7 @@ package final class TrainingRun {
     defer { console?.finish() }
     let first = try begin()
     try reportStart()
+    try beginTrace(first: first)
     if first == 0, configuration.evalOnStart { try evaluate(step: 0) }
     for index in first..<max(totalSteps, first) { try train(index) }
     try finish()
@@ -115,8 +116,9 @@ package final class TrainingRun {
   private func train(_ index: Int) throws {
     let learningRate = schedule[index]
     let began = ProcessInfo.processInfo.systemUptime
-    let outcome = try step.run(index, learningRate: learningRate)
+    let outcome = try trace.recording(index) { try step.run(index, learningRate: learningRate) }
     let seconds = ProcessInfo.processInfo.systemUptime - began
+    if let trace, trace.isLast(index) { try finishTrace(trace) }
     let plan = step.sampler.plan(step: index)
     let operations = plan.pairs.reduce(0) { $0 + operationsPerPair[$1] }
     window.add(outcome, learningRate: learningRate, seconds: seconds, operations: operations)
@@ -158,6 +160,26 @@ package final class TrainingRun {
         "stopped at step \(progress.step): loss or gradient was not finite in \(progress.skippedInARow) steps in a row; "
         + "no model was written, checkpoints are as they were. Continue from one with a lower learning_rate, or check the model's weights"
     )
+  }
+
+  // MARK: - Trace
+
+  private func beginTrace(first: Int) throws {
+    guard configuration.trace else { return }
+    trace = try StepTrace(job, step: step, after: first, steps: configuration.traceSteps, totalSteps: totalSteps)
+    if trace == nil { job.note("note: no trace is written: the run has no second step to record") }
+  }
+
+  /// Rank 0 writes the file; a failure is a warning.
+  private func finishTrace(_ trace: StepTrace) throws {
+    self.trace = nil
+    let path = configuration.outputDir + "/trace.json"
+    do {
+      try trace.write(to: path)
+      job.note("the timeline of steps \(trace.steps.lowerBound + 1) to \(trace.steps.upperBound) is in \(path)")
+    } catch let error as FileError {
+      console?.note("warning: \(error); training goes on without the timeline")
+    }
   }
 
   // MARK: - Logs and evaluation
@@ -287,7 +309,8 @@ package final class TrainingRun {
       training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
       hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
       totalSteps: totalSteps, optimizerBytes: optimizerBytes, communication: communicationText,
-      reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet, gigaflops: gigaflops
+      reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet, gigaflops: gigaflops,
+      precision: step.decoder.precision
     )
     job.note(report.text)
     if let warning = step.reducer.mesh.warning { job.note("warning: \(warning)") }

@@ -36,9 +36,23 @@ enum BuiltInPairs {
     PreferenceText(prompt: request, chosen: " " + helpful, rejected: " " + empty)
   }
 
-  /// The pairs as byte tokens, by the same rule as any other data.
-  static func tokenized(with tokenizer: Tokenizer) throws -> [TokenizedPair] {
-    let pairs = try PairTokenizer(encoding: TextEncoding(tokenizer))
+  /// As many pairs of the length that conversations have, a hundred tokens of prompt and two hundred of reply or so: each
+  /// of several requests and their replies, one after the other.
+  static var long: [PreferenceText] {
+    func joined(_ first: Int, _ count: Int, _ part: KeyPath<PreferenceText, String>) -> String {
+      (0..<count).map { texts[(first + $0) % texts.count][keyPath: part] }.joined(separator: " ")
+    }
+    return texts.indices.map {
+      PreferenceText(
+        prompt: joined($0, 12, \.prompt), chosen: joined($0, 20, \.chosen), rejected: joined($0, 20, \.rejected))
+    }
+  }
+
+  /// The pairs as tokens, by the same rule as any other data.
+  static func tokenized(
+    _ texts: [PreferenceText] = texts, with tokenizer: Tokenizer, truncation: TokenTruncation = TokenTruncation()
+  ) throws -> [TokenizedPair] {
+    let pairs = try PairTokenizer(encoding: TextEncoding(tokenizer), truncation: truncation)
     return try texts.enumerated().map { index, text in
       try pairs.tokenize(text, at: RowLocation(file: "built-in pairs", line: index + 1)).get().pair
     }

@@ -55,23 +55,12 @@ extension Placement {
       ]
     }
     let header = [isLong ? "ranks" : "rank", "host", "cores", isLong ? "threads each" : "threads", "visible", "online"]
-    return Self.aligned([header] + rows, rightFrom: 3)
+    return TextTable(rows: [header] + rows, rightFrom: 3).text
   }
 
   /// Ranks of one node that have the same number of threads and cores.
   private static func alike(_ node: [Rank]) -> [[Rank]] {
     Dictionary(grouping: node) { [$0.threads, $0.cores.count] }.values.sorted { $0[0].rank < $1[0].rank }
-  }
-
-  /// The first columns to the left, those from `rightFrom` on to the right, as numbers are.
-  private static func aligned(_ rows: [[String]], rightFrom: Int) -> String {
-    let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-    return rows.map { row in
-      row.enumerated().map { column, text in
-        let space = String(repeating: " ", count: widths[column] - text.count)
-        return column >= rightFrom ? space + text : text + space
-      }.joined(separator: "  ")
-    }.joined(separator: "\n")
   }
 
   private static func shortened(_ text: String, to width: Int = 28) -> String {

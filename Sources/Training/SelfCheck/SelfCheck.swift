@@ -32,7 +32,9 @@ package enum SelfCheck {
     say("products    \(products.summary)")
     if let warning = products.warning(hosts: placement.hosts) { say(warning) }
     watchdog.enter("measuring all-reduce")
-    let reduction = try ReductionSpeed(communicator, megabytes: [1, 32]) { watchdog.enter("an all-reduce of \($0) MB") }
+    let reduction = try ReductionSpeed(communicator, sizes: [1 << 20, 32 << 20]) {
+      watchdog.enter("an all-reduce of \($0)")
+    }
     say("all-reduce  \(reduction.summary(nodes: placement.nodes.count))")
 
     watchdog.enter("setting the training up")

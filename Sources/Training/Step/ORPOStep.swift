@@ -6,6 +6,7 @@ package import ORPO
 package import Packing
 package import Preferences
 import Tensors
+import Timeline
 
 /// Distributed ORPO on pairs that are already token ids: the optimizer step and the evaluation pass. Knows nothing of
 /// files and logs.
@@ -103,40 +104,65 @@ package final class ORPOStep {
   /// Optimizer step `index`, counted from 0: this rank's share forward and backward, gradients summed over ranks,
   /// clipped, applied.
   package func run(_ index: Int, learningRate: Double) throws -> Outcome {
-    let plan = sampler.plan(step: index)
-    let before = reducer.totals
-    let microBatches = plan.microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch)
-    clearGradients()
-    var metrics = ORPOMetrics()
-    for (position, members) in microBatches.enumerated() {
-      let batch = PackedPairs(members.map { pairs[$0] })
-      forward(batch)
-      metrics += weigh(batch, members, plan)
-      // Only the last micro-batch leaves gradients complete: from then on they may travel.
-      let isLast = position == microBatches.count - 1
-      try weights.withUnsafeBufferPointer {
-        try decoder.backward(
-          batch, weights: $0, into: gradients.pointer,
-          onGradientReady: isLast ? { try self.reducer.ready(upTo: $0) } : nil)
+    let timeline = pool.timeline
+    reducer.timeline = timeline
+    return try timeline.span("step", index) {
+      let plan = timeline.span("plan") { sampler.plan(step: index) }
+      let before = reducer.totals
+      let microBatches = plan.microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch)
+      timeline.span("clear gradients") { clearGradients() }
+      var metrics = ORPOMetrics()
+      for (position, members) in microBatches.enumerated() {
+        try timeline.span("micro-batch", position) {
+          let batch = PackedPairs(members.map { pairs[$0] })
+          timeline.span("forward") { forward(batch) }
+          metrics += timeline.span("objective") { weigh(batch, members, plan) }
+          // Only the last micro-batch leaves gradients complete: from then on they may travel.
+          let isLast = position == microBatches.count - 1
+          try timeline.span("backward") { try backward(batch, isLast: isLast) }
+        }
       }
+      try timeline.span("finish reduction") { try reducer.finish() }
+      let norm = try timeline.span("gradient norm") { try reducer.globalNorm() }
+      let total = try timeline.span("agree on metrics") { try agreed(metrics) }
+      let isFinite = norm.isFinite && total.loss.isFinite
+      if isFinite { try update(learningRate: learningRate, norm: norm) }
+      return outcome(plan, total, norm: norm, isSkipped: !isFinite, reducer.totals - before)
     }
-    try reducer.finish()
-    let norm = try reducer.globalNorm()
-    let total = try agreed(metrics)
-    let isFinite = norm.isFinite && total.loss.isFinite
-    if isFinite {
-      optimizer.step(
-        learningRate: learningRate, gradientScale: GradientReducer.clipScale(norm: norm, maxNorm: maxGradNorm),
-        pool: pool)
-      try reducer.gatherParameters(decoder.parameters)
-      decoder.parametersChanged()
+  }
+
+  private func backward(_ batch: PackedPairs, isLast: Bool) throws {
+    try weights.withUnsafeBufferPointer {
+      try decoder.backward(
+        batch, weights: $0, into: gradients.pointer,
+        onGradientReady: isLast ? { try self.reducer.ready(upTo: $0) } : nil)
     }
-    let communication = reducer.totals - before
-    return Outcome(
-      metrics: total, gradientNorm: norm, isSkipped: !isFinite, rows: plan.pairs.reduce(0) { $0 + pairs[$1].rowCount },
+  }
+
+  /// Every rank's own slices, then all of them everywhere.
+  private func update(learningRate: Double, norm: Double) throws {
+    let scale = GradientReducer.clipScale(norm: norm, maxNorm: maxGradNorm)
+    pool.timeline.span("optimizer") {
+      optimizer.step(learningRate: learningRate, gradientScale: scale, pool: pool)
+    }
+    try pool.timeline.span("gather parameters") { try reducer.gatherParameters(decoder.parameters) }
+    pool.timeline.span("round weights") { decoder.parametersChanged() }
+  }
+
+  private func outcome(
+    _ plan: StepPlan, _ metrics: ORPOMetrics, norm: Double, isSkipped: Bool, _ communication: CommunicationTotals
+  ) -> Outcome {
+    Outcome(
+      metrics: metrics, gradientNorm: norm, isSkipped: isSkipped,
+      rows: plan.pairs.reduce(0) { $0 + pairs[$1].rowCount },
       tokens: plan.pairs.reduce(0) { $0 + pairs[$1].chosen.count + pairs[$1].rejected.count },
-      imbalance: plan.imbalance,
-      exposedCommunication: communication.exposedSeconds, communicationTail: communication.tailSeconds)
+      imbalance: plan.imbalance, exposedCommunication: communication.exposedSeconds,
+      communicationTail: communication.tailSeconds)
+  }
+
+  /// Forward and backward passes this rank does in step `index`.
+  package func microBatchCount(_ index: Int) -> Int {
+    sampler.plan(step: index).microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch).count
   }
 
   /// Metrics of one pass over `pairs`, which are dealt out over the ranks. Parameters stay as they are.

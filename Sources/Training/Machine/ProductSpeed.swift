@@ -1,7 +1,6 @@
 import Collectives
 import Foundation
 import Kernels
-import Tensors
 
 /// What each rank's matrix products reach while all ranks multiply at once; the same on every rank.
 struct ProductSpeed {
@@ -57,65 +56,5 @@ struct ProductSpeed {
       warning: rank \(slowest) on \(hosts[slowest]) reaches \(speed), and every step waits for it.
                Look there for other processes, a shared core, a lowered clock, an older processor.
       """
-  }
-}
-
-/// Bandwidth of summing a buffer over all ranks; the same on every rank.
-struct ReductionSpeed {
-  var worldSize: Int
-  /// Bytes of the buffer divided by the seconds of the slowest rank, in GB/s; best of a few.
-  var speeds: [(megabytes: Int, gigabytesPerSecond: Double)] = []
-
-  private static let rounds = 6
-  /// Slow networks get fewer rounds.
-  private static let secondsPerSize = 1.5
-
-  /// A collective call. Also checks that the sums are right.
-  init(_ communicator: Communicator, megabytes: [Int], beforeEach: (Int) -> Void) throws {
-    worldSize = communicator.worldSize
-    guard worldSize > 1 else { return }
-    let buffer = AlignedBuffer<Float>(count: (megabytes.max() ?? 0) << 20 / MemoryLayout<Float>.stride)
-    for size in megabytes {
-      beforeEach(size)
-      let values = UnsafeMutableBufferPointer(start: buffer.pointer, count: size << 20 / MemoryLayout<Float>.stride)
-      var (best, total, round) = (Double.infinity, 0.0, 0)
-      repeat {
-        values.update(repeating: 1)
-        try communicator.barrier()
-        let began = ProcessInfo.processInfo.systemUptime
-        try communicator.allReduce(sum: values)
-        var seconds = [ProcessInfo.processInfo.systemUptime - began]
-        try Self.requireSum(values, communicator, megabytes: size)
-        try communicator.agree(max: &seconds)
-        best = min(best, seconds[0])
-        total += seconds[0]
-        round += 1
-      } while round < Self.rounds && total < Self.secondsPerSize
-      speeds.append((size, Double(values.count * MemoryLayout<Float>.stride) / max(best, 1e-9) / 1e9))
-    }
-  }
-
-  /// Every rank gave ones.
-  private static func requireSum(
-    _ values: UnsafeMutableBufferPointer<Float>, _ communicator: Communicator, megabytes: Int
-  ) throws {
-    let expected = Float(communicator.worldSize)
-    try communicator.together {
-      if let index = values.firstIndex(where: { $0 != expected }) {
-        throw WrongSum(
-          description: "an all-reduce of \(megabytes) MB gave \(values[index]) at value \(index), expected \(expected)")
-      }
-    }
-  }
-
-  private struct WrongSum: Error, CustomStringConvertible {
-    var description: String
-  }
-
-  func summary(nodes: Int) -> String {
-    guard worldSize > 1 else { return "not measured: one rank has nothing to sum" }
-    let place = nodes == 1 ? "inside one host" : "between \(nodes) hosts"
-    return speeds.map { "\($0.megabytes) MB at \(SelfCheck.number($0.gigabytesPerSecond)) GB/s" }
-      .joined(separator: ", ") + ", " + place
   }
 }
