@@ -23,6 +23,12 @@ extension EndToEndTests {
       Line(
         arguments: ["generate", "--help"],
         says: ["--model", "--prompt", "--max-new-tokens", "--temperature", "--top-p", "--seed", "--raw"]),
+      Line(arguments: ["bench", "--help"], says: ["--config", "--model", "--json", "--steps", "GFLOP/s"]),
+      Line(arguments: ["plan", "--help"], says: ["--ranks", "--hosts", "--bandwidth", "--threads", "--json"]),
+      Line(arguments: ["bench", "--steps", "0"], exitCode: 64, says: ["--steps"]),
+      Line(arguments: ["bench", "--model", "no-such"], ranks: 2, exitCode: 1, says: ["no-such"]),
+      Line(arguments: ["plan", "--config", "x.yaml"], exitCode: 64, says: ["--ranks"]),
+      Line(arguments: ["plan", "--config", "x.yaml", "--ranks", "2", "--hosts", "3"], exitCode: 64, says: ["--hosts"]),
       Line(arguments: ["frobnicate"], exitCode: 64, says: ["frobnicate", "train, eval"]),
       Line(arguments: ["train"], exitCode: 64, says: ["--config"]),
       Line(arguments: ["train"], ranks: 2, exitCode: 1, says: ["--config"]),
