@@ -1,4 +1,4 @@
-"""Trains a few optimizer steps with TRL's ORPOTrainer on the CPU, in fp32, and prints one JSON object.
+"""Trains a few optimizer steps with TRL's ORPOTrainer on the CPU and prints one JSON object.
 
     python benchmarks/trl_orpo.py --model FOLDER --data PAIRS.jsonl --batch 1 --accumulation 16 --steps 3
     torchrun --nproc_per_node 2 benchmarks/trl_orpo.py ...          data parallel over processes (gloo)
@@ -41,6 +41,7 @@ def main():
     parser.add_argument("--accumulation", type=int, default=16, help="gradient_accumulation_steps")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=1024)
+    parser.add_argument("--bf16", action="store_true", help="autocast to bf16; parameters stay in fp32")
     parser.add_argument("--learning-rate", type=float, default=8e-6)
     options = parser.parse_args()
 
@@ -51,7 +52,7 @@ def main():
             gradient_accumulation_steps=options.accumulation, max_steps=options.steps, max_length=options.max_length,
             learning_rate=options.learning_rate, lr_scheduler_type="constant", max_grad_norm=1.0,
             train_sampling_strategy="sequential", logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True,
-            use_cpu=True, bf16=False,
+            use_cpu=True, bf16=options.bf16,
             # TRL recomputes activations unless told otherwise: less memory, a third more work. Off is its faster setting.
             gradient_checkpointing=False)
         trainer = ORPOTrainer(
@@ -66,7 +67,7 @@ def main():
     if trainer.accelerator.is_main_process:
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         print(json.dumps({
-            "processes": world, "threads": torch.get_num_threads(), "step_seconds": clock.seconds, "losses": losses,
+            "processes": world, "bf16": options.bf16, "threads": torch.get_num_threads(), "step_seconds": clock.seconds, "losses": losses,
             "pairs_per_step": options.batch * options.accumulation * world, "peak_memory_gb": peak}), flush=True)
 
 

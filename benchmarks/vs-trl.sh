@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures orpo-dist against TRL's ORPOTrainer (PyTorch on the CPU): same machine, model, pairs and step size, fp32.
+# Measures orpo-dist against TRL's ORPOTrainer (PyTorch on the CPU): same machine, model, pairs and step size.
 #
 #   MODEL=FOLDER DATA=PAIRS.jsonl benchmarks/vs-trl.sh
 #
@@ -10,7 +10,8 @@
 #   PAIRS       pairs of a step, a multiple of 2 (default 16)
 #   MAX_LENGTH  tokens (default 1024)
 #   ROUNDS      how often all variants are run, in turns, so that a machine's moods meet all of them; medians are shown (default 1)
-#   VARIANTS    which to run (default: trl-as-shipped trl-tuned trl-tuned-ddp-2 orpo-dist-1 orpo-dist-2)
+#   VARIANTS    which to run (default: trl-as-shipped trl-tuned trl-tuned-ddp-2 orpo-dist-1 orpo-dist-2, all in fp32; each with
+#               -bf16 at its end computes matrix products in bf16; ratios are to TRL in the same precision)
 #   VENV        Python environment with benchmarks/requirements.txt (default: built in .build/vs-trl-venv)
 #   ORPO_DIST   the program (default: built here)
 #   OUT         folder for logs and results (default out/vs-trl)
@@ -95,14 +96,15 @@ cores=$(usable_cores)
 
 # MARK: variants; each prints one JSON object on standard output
 
-# trl PROCESSES BATCH
+# trl PROCESSES BATCH; in bf16 PyTorch's autocast, which is what ORPOConfig's bf16 means
 trl() {
   local processes=$1 batch=$2
   local -a launcher=("$python")
   if ((processes > 1)); then launcher=("$venv/bin/torchrun" --nproc_per_node "$processes"); fi
   "${prefix[@]}" env OMP_NUM_THREADS=$((cores > processes ? cores / processes : 1)) \
     "${launcher[@]}" benchmarks/trl_orpo.py --model "$model" --data "$out/pairs.jsonl" --batch "$batch" \
-    --accumulation $((pairs / batch / processes)) --steps "$steps" --max-length "$max_length"
+    --accumulation $((pairs / batch / processes)) --steps "$steps" --max-length "$max_length" \
+    ${bf16:+--bf16}
 }
 
 # orpo_dist RANKS
@@ -122,12 +124,14 @@ max_prompt_length: $((max_length - 1))
 YAML
   python3 benchmarks/vs_trl.py orpo-dist --steps "$steps" -- "${MPIRUN[@]}" "$orpo" train --config "$scratch/run.yaml" \
     "model_name_or_path=$model" "train_file=$out/pairs.jsonl" "output_dir=$scratch/model" "max_length=$max_length" \
-    per_device_train_batch_size=1 "gradient_accumulation_steps=$((pairs / ranks))" "max_steps=$steps"
+    per_device_train_batch_size=1 "gradient_accumulation_steps=$((pairs / ranks))" "max_steps=$steps" "bf16=${bf16:-false}"
 }
 
 variant() {
   prefix=()
-  case $1 in
+  bf16=""
+  if [[ $1 == *-bf16 ]]; then bf16=true; fi
+  case ${1%-bf16} in
     trl-as-shipped) trl 1 2 ;;
     trl-tuned)
       prefix=("${tuning[@]}")
@@ -168,7 +172,7 @@ say "Result"
 processor=$(lscpu | sed -nE 's/^Model name: *//p' | head -n 1)
 memory=$(awk '/^MemTotal:/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo)
 cat <<TEXT
-$(date -u +%F), $processor, $cores cores, $memory GB; fp32, $pairs pairs per step, max_length $max_length,
+$(date -u +%F), $processor, $cores cores, $memory GB; $pairs pairs per step, max_length $max_length,
 $steps steps (the first counts only when alone), $rows rows of $(basename "$data"), model $(basename "$model")
 
 TEXT

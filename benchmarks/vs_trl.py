@@ -100,22 +100,30 @@ def print_table(options):
                 "first": [r["first_step_seconds"] for r in done if r.get("first_step_seconds")],
                 "data": [r["data_ready_seconds"] for r in done if r.get("data_ready_seconds")],
             }
-    shipped = variants.get("trl-as-shipped", {}).get("speed")
-    tuned = max((v["speed"] for name, v in variants.items() if name.startswith("trl-tuned")), default=None)
+    def precision(name):
+        return "bf16" if name.endswith("-bf16") else "fp32"
+
+    # What a variant is compared with: TRL in the same precision.
+    shipped, tuned = {}, {}
+    for name, v in variants.items():
+        if name.startswith("trl-as-shipped"):
+            shipped[precision(name)] = v["speed"]
+        if name.startswith("trl-tuned"):
+            tuned[precision(name)] = max(v["speed"], tuned.get(precision(name), 0))
 
     def ratio(value, base):
         return f"{value / base:.2f}" if base else "-"
 
-    print("| variant | pairs/s | rounds, range | GB per process | x TRL as shipped | x best tuned TRL | loss of step 1 |")
-    print("|---|---|---|---|---|---|---|")
+    print("| variant | products | pairs/s | rounds, range | GB per process | x TRL as shipped | x best tuned TRL | loss of step 1 |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, results in rounds.items():
         v = variants.get(name)
         if v is None:
-            print(f"| {name} | failed: {results[-1].get('failed', '')} | {len(results)} | - | - | - | - |")
+            print(f"| {name} | {precision(name)} | failed: {results[-1].get('failed', '')} | {len(results)} | - | - | - | - |")
             continue
         loss = f"{v['loss']:.4f}" if v["finite"] else "not finite"
-        print(f"| {name} | {v['speed']:.3f} | {v['rounds']}{', ' if v['spread'] else ''}{v['spread']} | {v['memory']:.2f} | "
-              f"{ratio(v['speed'], shipped)} | {ratio(v['speed'], tuned)} | {loss} |")
+        print(f"| {name} | {precision(name)} | {v['speed']:.3f} | {v['rounds']}{', ' if v['spread'] else ''}{v['spread']} | {v['memory']:.2f} | "
+              f"{ratio(v['speed'], shipped.get(precision(name)))} | {ratio(v['speed'], tuned.get(precision(name)))} | {loss} |")
     for name, v in variants.items():
         if v["first"]:
             print(f"\n{name}: data ready {statistics.median(v['data']):.1f} s after launch, "

@@ -4,8 +4,7 @@ import Synchronization
 /// Where a rank's time goes: named spans, kept in memory that is taken before the first of them.
 ///
 /// What is measured holds an optional timeline and wraps its work in `timeline.span("name") { ... }`. Without a timeline
-/// that is one comparison with nil; with one it is two readings of the clock and one record, about 60 ns. Any thread may
-/// record.
+/// that is one comparison with nil; with one it is two readings of the clock and one record. Any thread may record.
 package final class Timeline: @unchecked Sendable {
   /// One stretch of work.
   package struct Span {
