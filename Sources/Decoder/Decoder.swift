@@ -34,7 +34,8 @@ package final class Decoder {
       scratch = AlignedScratch(c.attentionShape, threads: threads, maxKeys: limits.sequence)
       activations = Activations(c, limits, threads: threads, precision: precision)
       head = LanguageModelHead(
-        c, pool: pool, rows: limits.rows, logitsBudget: limits.training ? limits.logitsBudget : 0)
+        c, pool: pool, rows: limits.rows, keptRows: limits.keptRows,
+        logitsBudget: limits.training ? limits.logitsBudget : 0)
     }
 
     var bytes: Int { activations.bytes + head.bytes + scratch.bytes }

@@ -19,12 +19,13 @@ final class LanguageModelHead {
   private var first: [Int32] = []
   private var second: [Int32] = []
 
-  init(_ configuration: DecoderConfiguration, pool: ThreadPool, rows: Int, logitsBudget: Int) {
+  /// - Parameter keptRows: rows whose logits are to stay until backward, as far as `logitsBudget` bytes go.
+  init(_ configuration: DecoderConfiguration, pool: ThreadPool, rows: Int, keptRows: Int, logitsBudget: Int) {
     vocabSize = configuration.vocabSize
     hiddenSize = configuration.hiddenSize
     self.pool = pool
     blockRows = min(256, max(rows, 1))
-    let blocks = (rows + blockRows - 1) / blockRows
+    let blocks = (min(rows, keptRows) + blockRows - 1) / blockRows
     slots = max(1, min(blocks, logitsBudget / (blockRows * vocabSize * 4)))
     logits = AlignedBuffer(count: slots * blockRows * vocabSize)
     logZ = AlignedBuffer(count: rows)
@@ -32,13 +33,23 @@ final class LanguageModelHead {
 
   var bytes: Int { logits.bytes + logZ.bytes }
 
-  private func blocks(_ rows: Int) -> [Range<Int>] {
-    stride(from: 0, to: rows, by: blockRows).map { $0..<min($0 + blockRows, rows) }
+  /// Rows that are computed together, and where their logits go.
+  private struct Block {
+    var rows: Range<Int>
+    var logits: UnsafeMutablePointer<Float>
   }
 
-  /// The slot a block's logits are in; blocks that do not fit take turns in the last one.
-  private func slot(_ block: Int) -> UnsafeMutablePointer<Float> {
-    logits.pointer + min(block, slots - 1) * blockRows * vocabSize
+  /// Rows whose logits stay from forward to backward make one block: long products are faster. What does not fit comes
+  /// after them in blocks that take turns in the last slot.
+  private func blocks(_ rows: Int) -> (kept: Block, passing: [Block]) {
+    let kept = rows <= slots * blockRows ? rows : (slots - 1) * blockRows
+    let last = logits.pointer + (slots - 1) * blockRows * vocabSize
+    return (
+      Block(rows: 0..<kept, logits: logits.pointer),
+      stride(from: kept, to: rows, by: blockRows).map {
+        Block(rows: $0..<min($0 + blockRows, rows), logits: last)
+      }
+    )
   }
 
   /// Writes `log p(label)` of every prediction to `logps`. `hidden` is `[rows, hiddenSize]` after the final norm,
@@ -48,17 +59,18 @@ final class LanguageModelHead {
   ) {
     precondition(logps.count >= batch.predictionCount, "there are fewer places for log-probabilities than predictions")
     assignPredictions(batch)
-    for (index, rows) in blocks(batch.rowCount).enumerated() {
-      let logits = slot(index)
-      computeLogits("head forward", rows, hidden: hidden, weight: weight, logits)
+    let (kept, passing) = blocks(batch.rowCount)
+    for block in [kept] + passing {
+      let rows = block.rows
+      computeLogits("head forward", block, hidden: hidden, weight: weight)
       pool.timeline.span("softmax forward") {
         TokenLogProbability.logPartition(
-          pool, rows: rows.count, vocabulary: vocabSize, logits, logZ.pointer + rows.lowerBound)
+          pool, rows: rows.count, vocabulary: vocabSize, block.logits, logZ.pointer + rows.lowerBound)
       }
       for row in rows {
         for prediction in [first[row], second[row]] where prediction >= 0 {
           let label = Int(batch.labels[Int(prediction)])
-          logps[Int(prediction)] = logits[(row - rows.lowerBound) * vocabSize + label] - logZ[row]
+          logps[Int(prediction)] = block.logits[(row - rows.lowerBound) * vocabSize + label] - logZ[row]
         }
       }
     }
@@ -70,55 +82,53 @@ final class LanguageModelHead {
     _ batch: PackedPairs, weights: UnsafeBufferPointer<Float>, hidden: MatrixOperand, weight: MatrixOperand,
     dHidden: UnsafeMutablePointer<Float>, dWeight: UnsafeMutablePointer<Float>
   ) {
-    func backward(_ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>) {
-      let dLogits = pool.timeline.span("softmax backward") {
-        turnIntoGradient(rows, logits, labels: batch.labels, weights: weights, hidden.precision)
-      }
-      pool.timeline.span("head input gradient") {
-        Matmul.inputGradient(
-          pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, weight: weight,
-          dHidden + rows.lowerBound * hiddenSize)
-      }
-      pool.timeline.span("head weight gradient") {
-        Matmul.weightGradient(
-          pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, dLogits, hidden.from(row: rows.lowerBound),
-          dWeight)
-      }
-    }
-    let blocks = blocks(batch.rowCount)
-    let kept = blocks.count <= slots ? blocks.count : slots - 1
+    let (kept, passing) = blocks(batch.rowCount)
     // Last first: the block whose logits came last is still in the shared slot.
-    for (index, rows) in blocks.enumerated().dropFirst(kept).reversed() {
-      if index < blocks.count - 1 {
-        computeLogits("head recompute", rows, hidden: hidden, weight: weight, slot(index))
+    for (index, block) in passing.enumerated().reversed() {
+      if index < passing.count - 1 {
+        computeLogits("head recompute", block, hidden: hidden, weight: weight)
       }
-      backward(rows, slot(index))
+      backward(block, batch.labels, weights, hidden, weight, dHidden, dWeight)
     }
-    // Kept logits lie one after another: one long sum over rows is faster than many short ones.
-    if kept > 0 { backward(0..<blocks[kept - 1].upperBound, slot(0)) }
+    backward(kept, batch.labels, weights, hidden, weight, dHidden, dWeight)
   }
 
-  private func computeLogits(
-    _ span: StaticString, _ rows: Range<Int>, hidden: MatrixOperand, weight: MatrixOperand,
-    _ logits: UnsafeMutablePointer<Float>
+  private func backward(
+    _ block: Block, _ labels: [Int32], _ weights: UnsafeBufferPointer<Float>, _ hidden: MatrixOperand,
+    _ weight: MatrixOperand, _ dHidden: UnsafeMutablePointer<Float>, _ dWeight: UnsafeMutablePointer<Float>
   ) {
+    let (count, first) = (block.rows.count, block.rows.lowerBound)
+    let dLogits = pool.timeline.span("softmax backward") {
+      turnIntoGradient(block, labels: labels, weights: weights, hidden.precision)
+    }
+    pool.timeline.span("head input gradient") {
+      Matmul.inputGradient(
+        pool, rows: count, inputs: hiddenSize, outputs: vocabSize, dLogits, weight: weight,
+        dHidden + first * hiddenSize)
+    }
+    pool.timeline.span("head weight gradient") {
+      Matmul.weightGradient(
+        pool, rows: count, inputs: hiddenSize, outputs: vocabSize, dLogits, hidden.from(row: first), dWeight)
+    }
+  }
+
+  private func computeLogits(_ span: StaticString, _ block: Block, hidden: MatrixOperand, weight: MatrixOperand) {
     pool.timeline.span(span) {
       Matmul.linearByColumns(
-        pool, rows: rows.count, inputs: hiddenSize, outputs: vocabSize, hidden.from(row: rows.lowerBound),
-        weight: weight, logits)
+        pool, rows: block.rows.count, inputs: hiddenSize, outputs: vocabSize, hidden.from(row: block.rows.lowerBound),
+        weight: weight, block.logits)
     }
   }
 
   /// Overwrites logits by dLoss/dlogits, the sum over the row's labels of w * (onehot - softmax): in fp32, or in bf16 in
   /// the first half of every row.
   private func turnIntoGradient(
-    _ rows: Range<Int>, _ logits: UnsafeMutablePointer<Float>, labels: [Int32], weights: UnsafeBufferPointer<Float>,
-    _ precision: ProductPrecision
+    _ block: Block, labels: [Int32], weights: UnsafeBufferPointer<Float>, _ precision: ProductPrecision
   ) -> MatrixOperand {
-    pool.ranges(rows.count) { range in
+    pool.ranges(block.rows.count) { range in
       for offset in range {
-        let row = rows.lowerBound + offset
-        let values = logits + offset * vocabSize
+        let row = block.rows.lowerBound + offset
+        let values = block.logits + offset * vocabSize
         let total = weight(first[row], weights) + weight(second[row], weights)
         TokenLogProbability.softmax(times: -total, vocabulary: vocabSize, logZ: logZ[row], values)
         for prediction in [first[row], second[row]] where prediction >= 0 {
@@ -128,10 +138,10 @@ final class LanguageModelHead {
       }
     }
     switch precision {
-    case .float32: return MatrixOperand(logits, stride: vocabSize)
+    case .float32: return MatrixOperand(block.logits, stride: vocabSize)
     case .bfloat16:
       return MatrixOperand(
-        UnsafeRawPointer(logits).assumingMemoryBound(to: BFloat16.self), stride: 2 * vocabSize)
+        UnsafeRawPointer(block.logits).assumingMemoryBound(to: BFloat16.self), stride: 2 * vocabSize)
     }
   }
 
