@@ -30,6 +30,25 @@ package struct HostReport: Sendable, Equatable {
     }
   }
 
+  /// Of cores that are hardware threads of one physical core only the first: products gain nothing from the others.
+  package static func physical(_ cores: [Int]) -> [Int] {
+    var seen: Set<String> = []
+    return cores.filter { core in
+      guard let siblings = siblings(of: core) else { return true }
+      return seen.insert(siblings).inserted
+    }
+  }
+
+  /// Linux's list of the hardware threads that share a core with `core`, such as `0,64`.
+  private static func siblings(of core: Int) -> String? {
+    guard let file = fopen("/sys/devices/system/cpu/cpu\(core)/topology/thread_siblings_list", "r") else { return nil }
+    defer { fclose(file) }
+    return withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { line in
+      guard let start = line.baseAddress, fgets(start, Int32(line.count), file) != nil else { return nil }
+      return String(cString: start)
+    }
+  }
+
   /// `[0, 1, 2, 3, 8]` as `0-3,8`.
   package static func ranges(_ cores: [Int]) -> String {
     var parts: [String] = []
@@ -51,19 +70,22 @@ package struct HostReport: Sendable, Equatable {
 extension Communicator {
   package var hostReport: HostReport { .current(host: hostName) }
 
-  /// How many threads this rank can run without sharing cores with the other ranks of its node: all cores of its
-  /// binding when no other rank is bound to them, its part of them otherwise, at least 1. A collective call.
-  package func coresPerRank() throws(MPIError) -> Int {
-    let mine = HostReport.boundCores()
+  /// How many threads this rank can run without sharing physical cores with the other ranks of its node: all cores of
+  /// its binding when no other rank is bound to them, its part of them otherwise, at least 1; and the cores themselves
+  /// when no other rank is bound to any, else none. A collective call.
+  package func coresOfThisRank() throws(MPIError) -> (count: Int, own: [Int]) {
+    let mine = HostReport.physical(HostReport.boundCores())
     let all = try allGather("\(nodeLeader) " + mine.map(String.init).joined(separator: " "))
     let neighbours = all.map { Set($0.split(separator: " ").compactMap { Int($0) }.dropFirst()) }
     let leaders = all.map { $0.split(separator: " ").first.flatMap { Int($0) } ?? -1 }
     var share = 0.0
+    var isShared = false
     for core in mine {
       let users = zip(leaders, neighbours).count { $0 == nodeLeader && $1.contains(core) }
       share += 1 / Double(max(users, 1))
+      if users > 1 { isShared = true }
     }
     // The sum of thirds may fall short of a whole number by rounding.
-    return max(Int(share + 1e-6), 1)
+    return (max(Int(share + 1e-6), 1), isShared ? [] : mine)
   }
 }

@@ -22,13 +22,18 @@ package final class ThreadPool: @unchecked Sendable {
   /// Written before `generation` is raised, read after it was seen raised.
   private var body: Body?
   private var threads: [pthread_t] = []
+  private let cores: [Int]
 
   /// Rounds of waiting before a thread sleeps: a few tens of microseconds, about the gap between two kernels.
   private static let spins = 4000
 
-  /// - Parameter threads: how many, the calling one included.
-  package init(threads threadCount: Int) {
+  /// - Parameters:
+  ///   - threads: how many, the calling one included.
+  ///   - cores: logical cores that are this pool's alone. With one for each thread, threads stay on theirs; the calling
+  ///     thread is left as it is, and with it the threads it starts later.
+  package init(threads threadCount: Int, cores: [Int] = []) {
     precondition(threadCount >= 1, "a thread pool needs at least one thread")
+    self.cores = cores.count >= threadCount ? cores : []
     self.threadCount = threadCount
     pthread_mutex_init(lock, nil)
     pthread_cond_init(wake, nil)
@@ -117,6 +122,7 @@ package final class ThreadPool: @unchecked Sendable {
   }
 
   private func work(index: Int) {
+    if !cores.isEmpty { Affinity.stay(on: cores[index]) }
     var seen = 0
     while true {
       waitForGeneration(after: seen)
@@ -141,5 +147,19 @@ package final class ThreadPool: @unchecked Sendable {
       self.pool = pool
       self.index = index
     }
+  }
+}
+
+/// Which core a thread runs on.
+private enum Affinity {
+  /// Glibc's declaration is for `_GNU_SOURCE` only, which Swift does not set.
+  private static let set: (@convention(c) (pid_t, Int, UnsafeRawPointer) -> Int32)? = dlsym(nil, "sched_setaffinity")
+    .map { unsafeBitCast($0, to: (@convention(c) (pid_t, Int, UnsafeRawPointer) -> Int32).self) }
+
+  /// Keeps the calling thread on one core. A core that is gone or forbidden is no error: the thread runs elsewhere.
+  static func stay(on core: Int) {
+    var mask = [UInt64](repeating: 0, count: core / 64 + 1)
+    mask[core / 64] = 1 << (core % 64)
+    _ = mask.withUnsafeBytes { bytes in bytes.baseAddress.map { set?(0, bytes.count, $0) } }
   }
 }

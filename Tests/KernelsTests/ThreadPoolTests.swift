@@ -1,3 +1,4 @@
+import Foundation
 import Kernels
 import Synchronization
 import Testing
@@ -16,6 +17,35 @@ import Testing
       }
       #expect(calls == [Int](repeating: 1, count: threads))
     }
+  }
+
+  /// A worker's mask, as Linux shows it, is its one core; the calling thread's stays what it was.
+  @Test func threadsStayOnTheirCores() throws {
+    func allowed() throws -> String {
+      let status = try String(contentsOfFile: "/proc/thread-self/status", encoding: .utf8)
+      let line = status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") }
+      return try #require(line?.split(separator: "\t").last.map(String.init))
+    }
+    let own = try allowed()
+    let cores = own.split(separator: ",").flatMap { part in
+      let ends = part.split(separator: "-").compactMap { Int($0) }
+      return ends.count == 2 ? Array(ends[0]...ends[1]) : ends
+    }
+    func masks(_ cores: [Int], threads: Int) throws -> [String] {
+      let pool = ThreadPool(threads: threads, cores: cores)
+      defer { pool.stop() }
+      let found = Mutex([String](repeating: "", count: threads))
+      pool.run { thread in
+        let mask = (try? allowed()) ?? ""
+        found.withLock { $0[thread] = mask }
+      }
+      return found.withLock { $0 }
+    }
+    try #require(cores.count >= 2)
+    #expect(try masks(Array(cores.suffix(2)), threads: 2) == [own, "\(cores[cores.count - 1])"])
+    // Too few cores for the threads: none is bound.
+    #expect(try masks([cores[0]], threads: 2) == [own, own])
+    #expect(try allowed() == own)
   }
 
   @Test(arguments: counts, [1, 2, 3, 8])

@@ -158,7 +158,10 @@ let collectiveChecks: [Check] = [
     try expect(report.coresVisible >= 1 && report.coresVisible <= report.coresOnline, "\(report)")
     try expect(!report.binding.isEmpty, "no binding")
     // On one node the shares never add up to more than the cores, but for the one core each rank gets at least.
-    let shares = try world.allGather(try world.coresPerRank())
+    let cores = try world.coresOfThisRank()
+    try expect(cores.own.isEmpty || cores.own.count == cores.count, "own cores \(cores)")
+    try expect(HostReport.physical(cores.own) == cores.own, "two hardware threads of a core in \(cores)")
+    let shares = try world.allGather(cores.count)
     if world.localSize == world.worldSize {
       try expect(shares.reduce(0, +) <= max(report.coresOnline, world.worldSize), "shares \(shares)")
     }

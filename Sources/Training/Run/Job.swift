@@ -18,8 +18,8 @@ package final class Job {
   package init(_ communicator: Communicator, threads: Int?) throws {
     self.communicator = communicator
     isRoot = communicator.isRoot
-    let shared = try communicator.coresPerRank()
-    pool = ThreadPool(threads: threads ?? shared)
+    let cores = try communicator.coresOfThisRank()
+    pool = ThreadPool(threads: threads ?? cores.count, cores: cores.own)
   }
 
   /// Ends this rank's threads.
