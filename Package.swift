@@ -96,3 +96,15 @@ let package = Package(
       swiftSettings: swift),
   ]
 )
+
+// Kernels by themselves (benchmarks/README.md). Only for those who ask: nobody else fetches what it needs. The plugin looks for
+// folders inside one that is called Benchmarks.
+if Context.environment["ORPO_DIST_BENCHMARKS"] != nil {
+  package.dependencies.append(.package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: []))
+  package.targets.append(
+    .executableTarget(
+      name: "KernelBenchmarks",
+      dependencies: ["Kernels", "Tensors", .product(name: "Benchmark", package: "benchmark")],
+      path: "benchmarks/Benchmarks/Kernels", swiftSettings: swift,
+      plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]))
+}
