@@ -10,6 +10,7 @@ struct Ceilings {
   var products: [LinearSpeed]
   var memory: MemorySpeed
   var reduction: ReductionSpeed
+  var gradientSum: GradientSumSpeed
   var nodes: Int
 
   /// Rows of the head's products, which `LanguageModelHead` computes in blocks.
@@ -38,6 +39,7 @@ struct Ceilings {
     }
     memory = try MemorySpeed(job)
     reduction = try ReductionSpeed(job.communicator, sizes: reductionSizes)
+    gradientSum = try GradientSumSpeed(job.communicator)
     nodes = Set(try job.communicator.allGather(job.communicator.nodeLeader)).count
   }
 
@@ -102,7 +104,9 @@ extension Ceilings {
     }
     let header = ["all-reduce", "ms", "GB/s"]
     return TextTable(rows: [header] + rows, rightFrom: 1).text
-      + "\nMPI_Allreduce of \(reduction.worldSize) ranks \(place): bytes of the buffer by the slowest rank's time"
+      + "\nMPI_Allreduce of \(reduction.worldSize) ranks \(place): bytes of the buffer by the slowest rank's time\n"
+      + "gradients as training sums and gathers them, \(ReductionSpeed.name(GradientSumSpeed.bytes)) through \(gradientSum.way): "
+      + "\(SelfCheck.number(1000 * gradientSum.seconds)) ms, \(SelfCheck.number(gradientSum.gigabytesPerSecond)) GB/s"
   }
 
   private static func whole(_ value: Double) -> String { String(format: "%.0f", value) }
@@ -129,6 +133,12 @@ extension Ceilings {
       "products": .array(products), "instruction_set": .string(Matmul.instructionSet),
       "memory_read_gb_per_second_by_rank": .array(memory.read.map { .double($0) }),
       "memory_copy_gb_per_second_by_rank": .array(memory.copy.map { .double($0) }), "all_reduce": .array(reductions),
+      "gradient_sum": reduction.worldSize == 1
+        ? .null
+        : [
+          "bytes": .integer(GradientSumSpeed.bytes), "gb_per_second": .double(gradientSum.gigabytesPerSecond),
+          "way": .string(gradientSum.way),
+        ],
       "hosts": .integer(nodes),
     ]
   }
