@@ -122,7 +122,7 @@ package final class ThreadPool: @unchecked Sendable {
   }
 
   private func work(index: Int) {
-    if !cores.isEmpty { Affinity.stay(on: cores[index]) }
+    if !cores.isEmpty { Affinity.stay(on: [cores[index]]) }
     var seen = 0
     while true {
       waitForGeneration(after: seen)
@@ -150,16 +150,17 @@ package final class ThreadPool: @unchecked Sendable {
   }
 }
 
-/// Which core a thread runs on.
-private enum Affinity {
+/// Which cores a thread runs on.
+package enum Affinity {
   /// Glibc's declaration is for `_GNU_SOURCE` only, which Swift does not set.
   private static let set: (@convention(c) (pid_t, Int, UnsafeRawPointer) -> Int32)? = dlsym(nil, "sched_setaffinity")
     .map { unsafeBitCast($0, to: (@convention(c) (pid_t, Int, UnsafeRawPointer) -> Int32).self) }
 
-  /// Keeps the calling thread on one core. A core that is gone or forbidden is no error: the thread runs elsewhere.
-  static func stay(on core: Int) {
-    var mask = [UInt64](repeating: 0, count: core / 64 + 1)
-    mask[core / 64] = 1 << (core % 64)
+  /// Keeps the calling thread, and those it starts later, on these cores. Where none of them can be had that is no error:
+  /// the thread runs elsewhere.
+  package static func stay(on cores: [Int]) {
+    var mask = [UInt64](repeating: 0, count: (cores.max() ?? 0) / 64 + 1)
+    for core in cores { mask[core / 64] |= 1 << (core % 64) }
     _ = mask.withUnsafeBytes { bytes in bytes.baseAddress.map { set?(0, bytes.count, $0) } }
   }
 }

@@ -1,3 +1,4 @@
+import Collectives
 import Decoder
 import Foundation
 import Kernels
@@ -35,8 +36,11 @@ struct MachineProbe {
     self.threads = threads
     layers = shape.numHiddenLayers
     rows = batches.map(\.rowCount)
-    let probes = try (0..<copies).map { _ in
-      try PassProbe(shape, batches: batches, limits: limits, precision: precision, threads: threads)
+    let places = Self.cores(copies: copies, threads: threads)
+    let probes = try (0..<copies).map { index in
+      try PassProbe(
+        shape, batches: batches, limits: limits, precision: precision, threads: threads,
+        cores: places.isEmpty ? [] : places[index])
     }
     defer { for probe in probes { probe.stop() } }
     let all = Self.concurrently(probes) { probe in
@@ -47,7 +51,9 @@ struct MachineProbe {
     let single =
       copies == 1
       ? all[0]
-      : (probes[0].measure(until: Timeline.now() + Int64(Self.seconds / 2 * 1e9)), probes[0].measureOptimizer())
+      : Self.concurrently([probes[0]]) { probe in
+        (probe.measure(until: Timeline.now() + Int64(Self.seconds / 2 * 1e9)), probe.measureOptimizer())
+      }[0]
     together = Self.cost(all.map(\.0), update: all.map(\.1), model: model, shape: shape)
     alone = Self.cost([single.0], update: [single.1], model: model, shape: shape)
     let pool = ThreadPool(threads: copies * threads)
@@ -55,15 +61,29 @@ struct MachineProbe {
     copyGigabytes = MemorySpeed.measure(pool).copy
   }
 
-  /// Calls `body` for every probe on a thread of its own.
+  /// Cores for each rank, as a launcher binds them; none where there are not enough.
+  private static func cores(copies: Int, threads: Int) -> [[Int]] {
+    let cores = HostReport.physical(HostReport.boundCores())
+    guard cores.count >= copies * threads else { return [] }
+    return (0..<copies).map { Array(cores[$0 * threads..<($0 + 1) * threads]) }
+  }
+
+  /// Calls `body` for every probe on a thread of its own, which stays on the probe's cores.
   private static func concurrently<Value: Sendable>(
     _ probes: [PassProbe], _ body: @escaping @Sendable (PassProbe) -> Value
   ) -> [Value] {
     let values = Mutex([Value?](repeating: nil, count: probes.count))
-    DispatchQueue.concurrentPerform(iterations: probes.count) { index in
-      let value = body(probes[index])
-      values.withLock { $0[index] = value }
+    let done = DispatchGroup()
+    for (index, probe) in probes.enumerated() {
+      done.enter()
+      Thread.detachNewThread {
+        if !probe.cores.isEmpty { Affinity.stay(on: probe.cores) }
+        let value = body(probe)
+        values.withLock { $0[index] = value }
+        done.leave()
+      }
     }
+    done.wait()
     return values.withLock { $0.compactMap(\.self) }
   }
 

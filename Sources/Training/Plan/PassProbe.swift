@@ -13,6 +13,8 @@ import Timeline
 /// Not one layer alone: its weights, gradients and activations would stay in the caches, where those of a model do not.
 final class PassProbe: @unchecked Sendable {
   let configuration: DecoderConfiguration
+  /// One for each thread, or none: then threads run where they like.
+  let cores: [Int]
   private let pool: ThreadPool
   private let decoder: Decoder
   private let gradients: AlignedBuffer<Float>
@@ -43,10 +45,11 @@ final class PassProbe: @unchecked Sendable {
   /// - Parameter batches: passes to measure.
   init(
     _ shape: DecoderConfiguration, batches: [PackedPairs], limits: Decoder.MemoryLimits, precision: ProductPrecision,
-    threads: Int
+    threads: Int, cores: [Int]
   ) throws {
     configuration = shape
-    pool = ThreadPool(threads: threads)
+    self.cores = cores
+    pool = ThreadPool(threads: threads, cores: cores)
     decoder = try Decoder(shape, pool: pool, precision: precision)
     gradients = AlignedBuffer(count: decoder.layout.count)
     self.batches = batches

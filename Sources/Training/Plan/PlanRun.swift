@@ -1,3 +1,4 @@
+import Collectives
 import DataParallel
 import Decoder
 import Foundation
@@ -38,7 +39,7 @@ package enum PlanRun {
     print: (String) -> Void
   ) throws {
     let model = try PlannedModel(path: configuration.modelNameOrPath)
-    let cores = ProcessInfo.processInfo.activeProcessorCount
+    let cores = HostReport.physical(HostReport.boundCores()).count
     let local = (settings.ranks + settings.hosts - 1) / settings.hosts
     let threads = settings.threads ?? configuration.threadsPerRank ?? max(1, cores / local)
     let layout = RunPlan.Layout(
