@@ -33,7 +33,7 @@ package final class RankMesh: @unchecked Sendable {
   ///   - leastWindowBytes: a segment may shrink to this where memory is short.
   package init(
     _ communicator: Communicator, wireDType: WireDType = .fp32, ranksPerNode: Int? = nil,
-    windowBytes: Int = 8 << 20, leastWindowBytes: Int = 512 << 10
+    windowBytes: Int = 1 << 20, leastWindowBytes: Int = 128 << 10
   ) throws(MPIError) {
     self.communicator = communicator
     self.wireDType = wireDType

@@ -1,6 +1,8 @@
 import Collectives
+import DataParallel
 import Dispatch
 import Foundation
+import Tensors
 
 /// A job that one of its ranks brings down, and what must be seen of it.
 private struct FailingJob {
@@ -25,11 +27,17 @@ private let failingJobs: [FailingJob] = [
   .init(
     name: "buffers of different sizes", ranks: 2, arguments: ["sizes", "1"],
     line: ["rank 1 of 2 on ", "MPI_Bcast failed", "MPI_ERR_TRUNCATE"]),
+  .init(
+    name: "gradients of different sizes", ranks: 2, arguments: ["gradients", "1"],
+    line: ["rank 0 of 2 on ", "MPI_Testall failed", "MPI_ERR_TRUNCATE"]),
+  .init(
+    name: "a rank killed while the others sum through shared memory", ranks: 4, arguments: ["lost", "1"], line: nil),
   .init(name: "a rank that ends without a word", ranks: 3, arguments: ["exits", "1"], line: nil),
   .init(name: "a killed rank", ranks: 3, arguments: ["killed", "2"], line: nil),
 ]
 
-/// What a rank of a failing job does: `throws`, `differs`, `sizes`, `exits` or `killed`, and the rank that does it.
+/// What a rank of a failing job does: `throws`, `differs`, `sizes`, `gradients`, `exits`, `killed` or `lost`, and the rank
+/// that does it.
 func failOnPurpose(_ arguments: [String]) -> Int32 {
   guard arguments.count == 2, let culprit = Int(arguments[1]) else { return 2 }
   do {
@@ -41,6 +49,7 @@ func failOnPurpose(_ arguments: [String]) -> Int32 {
         case "throws": throw Unexpected("no such batch\nsecond line")
         case "exits": _exit(0)
         case "killed": kill(getpid(), SIGKILL)
+        case "lost": try sumForever(world, untilKilled: true)
         default: break
         }
       }
@@ -51,6 +60,13 @@ func failOnPurpose(_ arguments: [String]) -> Int32 {
         var bytes = [UInt8](repeating: 0, count: world.rank == culprit ? 10 : 1000)
         try bytes.withUnsafeMutableBytes { try world.broadcast($0) }
       }
+      if arguments[0] == "gradients" {
+        let arena = AlignedBuffer<Float>(count: world.rank == culprit ? 2000 : 1000)
+        let mesh = try RankMesh(world, windowBytes: 0)
+        defer { withExtendedLifetime(arena) {} }
+        try GradientReducer(mesh: mesh, gradients: arena.values, overlaps: true).finish()
+      }
+      if arguments[0] == "lost" { try sumForever(world, untilKilled: false) }
       // The others wait for a rank that never comes.
       var values = [Float](repeating: 1, count: 1 << 20)
       while true { try values.withUnsafeMutableBufferPointer { try world.allReduce(sum: $0) } }
@@ -60,6 +76,20 @@ func failOnPurpose(_ arguments: [String]) -> Int32 {
   } catch {
     print("rank-tests: \(error)")
     return 1
+  }
+}
+
+/// Steps of a training that has only reductions, through the window and on a thread of its own.
+private func sumForever(_ world: Communicator, untilKilled: Bool) throws {
+  let arena = AlignedBuffer<Float>(count: 1 << 20)
+  let reducer = GradientReducer(
+    mesh: try RankMesh(world), gradients: arena.values, result: .ownSlices, bucketBytes: 1 << 18, overlaps: true)
+  try expect(reducer.overlaps && reducer.mesh.warning == nil, "no thread, or \(reducer.mesh.warning ?? "")")
+  defer { withExtendedLifetime(arena) {} }
+  for step in 0... {
+    try reducer.ready(upTo: arena.count / 2)
+    if untilKilled, step == 3 { kill(getpid(), SIGKILL) }
+    try reducer.finish()
   }
 }
 
