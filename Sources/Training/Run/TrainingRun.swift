@@ -329,7 +329,8 @@ package final class TrainingRun {
   private var communicationText: String? {
     let reducer = step.reducer
     guard communicator.worldSize > 1 else { return nil }
-    return "\(reducer.plan.bucketCount) buckets through \(reducer.mesh.description)"
+    let buckets = reducer.plan.bucketCount
+    return "\(buckets) bucket\(buckets == 1 ? "" : "s") through \(reducer.mesh.description)"
       + (configuration.wireDType == .fp32 ? "" : " as \(configuration.wireDType.rawValue)")
       + (reducer.overlaps ? ", while backward goes on" : ", after each other: MPI gives no thread of its own")
       + "; zero_stage \(configuration.zeroStage)"
