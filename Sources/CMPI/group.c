@@ -90,9 +90,10 @@ int orpo_mpi_exchange_start(orpo_mpi_group *group, const orpo_mpi_message *messa
     exchange_free(started);
     return MPI_ERR_NO_MEM;
   }
-  // Receives first, so that what comes in finds its place without a copy.
-  int code = start_all(group, messages, count, 0, started, call);
-  if (code == MPI_SUCCESS) code = start_all(group, messages, count, 1, started, call);
+  // Announcements of large messages leave before the go-ahead for the other's, which would let its data occupy the one
+  // connection between the two: with receives first, the two directions of a network take turns, half as fast.
+  int code = start_all(group, messages, count, 1, started, call);
+  if (code == MPI_SUCCESS) code = start_all(group, messages, count, 0, started, call);
   if (code != MPI_SUCCESS) {
     exchange_free(started);
     return code;
