@@ -1,0 +1,79 @@
+import Collectives
+import DataParallel
+import Decoder
+import Foundation
+import Kernels
+import ORPO
+import Packing
+import Preferences
+import Tensors
+
+/// What a run says: its plan before the first step, then metrics and evaluations.
+extension TrainingRun {
+  func reportStart() throws {
+    let hosts = try communicator.allGather(communicator.nodeLeader)
+    try job.warnAboutThreads()
+    let report = StartReport(
+      configuration: configuration, decoder: step.decoder.configuration, parameters: step.decoder.layout.count,
+      training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
+      hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
+      totalSteps: totalSteps, optimizerBytes: optimizerBytes, communication: communicationText,
+      reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet, gigaflops: gigaflops,
+      precision: step.decoder.precision
+    )
+    job.note(report.text)
+    if let warning = step.reducer.mesh.warning { job.note("warning: \(warning)") }
+    if configuration.wireDType != .fp32, step.reducer.mesh.grid.nodeCount == 1 {
+      job.note("note: wire_dtype has no effect: all ranks are on one node, and nothing travels between nodes")
+    }
+  }
+
+  /// Of the rank that holds most.
+  var optimizerBytes: Int {
+    let plan = step.reducer.plan
+    let shares = (0..<communicator.worldSize).map { plan.slices(of: $0).reduce(0) { $0 + $1.count } }
+    return 8 * (configuration.zeroStage == 0 ? plan.valueCount : shares.max() ?? 0)
+  }
+
+  var communicationText: String? {
+    let reducer = step.reducer
+    guard communicator.worldSize > 1 else { return nil }
+    let buckets = reducer.plan.bucketCount
+    return "\(buckets) bucket\(buckets == 1 ? "" : "s") through \(reducer.mesh.description)"
+      + (configuration.wireDType == .fp32 ? "" : " as \(configuration.wireDType.rawValue)")
+      + (reducer.overlaps ? ", while backward goes on" : ", after each other: MPI gives no thread of its own")
+      + "; zero_stage \(configuration.zeroStage)"
+      + (configuration.zeroStage == 0 ? "" : ": each rank keeps AdamW's moments of its share")
+  }
+
+  func logWindow() throws {
+    guard !window.isEmpty else { return }
+    var peaks = [ProcessMemory.peakGB, window.exposedCommunication, window.communicationTail]
+    try communicator.agree(max: &peaks)
+    (window.exposedCommunication, window.communicationTail) = (peaks[1], peaks[2])
+    let entry = window.entry(
+      step: state.globalStep, epoch: state.epoch, peakGFLOPs: gigaflops * Double(communicator.worldSize),
+      peakMemoryGB: peaks[0], skippedPairs: skippedPairs, skippedSteps: progress.skippedSteps)
+    write(entry)
+    window = MetricWindow()
+  }
+
+  func evaluate(step done: Int) throws {
+    guard let evaluationPlan else { return }
+    let began = ProcessInfo.processInfo.systemUptime
+    let metrics = try step.evaluate(evaluationPairs, plan: evaluationPlan)
+    let seconds = ProcessInfo.processInfo.systemUptime - began
+    let values =
+      metrics.named(prefix: "eval_") + [
+        ("eval_runtime", seconds), ("eval_pairs_per_second", metrics.pairCount / seconds),
+      ]
+    write(
+      LogEntry(
+        step: done, epoch: step.sampler.epoch(afterSteps: done), metrics: values.map { .init($0.0, $0.1) }))
+  }
+
+  func write(_ entry: LogEntry) {
+    state.logHistory.append(entry)
+    log?.write(entry)
+  }
+}
