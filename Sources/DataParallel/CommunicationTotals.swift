@@ -16,6 +16,13 @@ package struct CommunicationTotals: Sendable, Equatable {
 
   package init() {}
 
+  /// Seconds of a clock that never goes back.
+  package static func now() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + 1e-9 * Double(time.tv_nsec)
+  }
+
   package static func - (after: CommunicationTotals, before: CommunicationTotals) -> CommunicationTotals {
     var difference = after
     difference.reducedBytes -= before.reducedBytes
@@ -31,6 +38,8 @@ package struct CommunicationTotals: Sendable, Equatable {
 final class CommunicationMeter: @unchecked Sendable {
   /// Written by the thread that sums buckets.
   var summing = CommunicationTotals()
+  /// The same: squares of this rank's own gradients of the step, before they are summed over ranks.
+  var ownSquares = 0.0
   /// Written by the thread that computes.
   var waiting = CommunicationTotals()
   /// Written by the thread that computes, while no bucket is summed.
@@ -41,12 +50,5 @@ final class CommunicationMeter: @unchecked Sendable {
     totals.exposedSeconds = waiting.exposedSeconds
     totals.tailSeconds = waiting.tailSeconds
     return totals
-  }
-
-  /// Seconds of a clock that never goes back.
-  static func now() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + 1e-9 * Double(time.tv_nsec)
   }
 }

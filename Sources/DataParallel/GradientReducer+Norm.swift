@@ -4,14 +4,24 @@ extension GradientReducer {
   /// L2 norm of the reduced gradients, with the same bits on all ranks; to be called by all of them after `finish()`.
   ///
   /// Each rank sums the squares of its own slices, whether it holds the others too or not: the norm is the same bit for
-  /// bit. Not finite when a gradient is not, on all ranks, which makes it the place to decide that a step is skipped.
+  /// bit. Where sums must not depend on the ranks, squares are summed block by block, and blocks in order. Not finite when
+  /// a gradient is not, on all ranks, which makes it the place to decide that a step is skipped.
   package func globalNorm() throws(MPIError) -> Double {
-    var total = [0.0]
+    let byBlock = mesh.partialSums != nil
+    var totals = [Double](repeating: 0, count: byBlock ? gradients.count / SumOfSquares.block + 1 : 1)
     for slice in plan.slices(of: communicator.rank) {
-      total[0] += SumOfSquares.of(UnsafeBufferPointer(rebasing: gradients[slice]))
+      guard byBlock else {
+        totals[0] += SumOfSquares.of(UnsafeBufferPointer(rebasing: gradients[slice]))
+        continue
+      }
+      for start in stride(from: slice.lowerBound, to: slice.upperBound, by: SumOfSquares.block) {
+        let block = start..<min(start + SumOfSquares.block, slice.upperBound)
+        totals[start / SumOfSquares.block] += SumOfSquares.of(UnsafeBufferPointer(rebasing: gradients[block]))
+      }
     }
-    try communicator.agree(sum: &total)
-    return total[0].squareRoot()
+    // A block is one rank's, and zeros change nothing.
+    try communicator.agree(sum: &totals)
+    return totals.reduce(0, +).squareRoot()
   }
 
   /// What gradients are multiplied with so that their norm does not exceed `maxNorm`: PyTorch's `min(1, maxNorm /
@@ -33,7 +43,7 @@ extension GradientReducer {
 /// Sums of squares in fp64.
 enum SumOfSquares {
   /// Values whose squares are summed before they are added to the rest.
-  private static let block = 1 << 14
+  static let block = 1 << 14
 
   static func of(_ values: UnsafeBufferPointer<Float>) -> Double {
     guard let start = values.baseAddress else { return 0 }

@@ -3,7 +3,7 @@ import Tensors
 
 /// Exchange by messages from every member to every other: between nodes, and where there is no shared memory.
 ///
-/// Each member sends every other its slice and gets as many values of its own as there are other members: the same
+/// Each member sends every other its slice of what it has and gets as many of its own as there are others: the same
 /// volume as a ring, in one message time. Memory for what comes in is taken at the first exchange and kept.
 final class MessageExchange: SliceExchange {
   /// Bytes this member has sent so far.
@@ -21,37 +21,47 @@ final class MessageExchange: SliceExchange {
     self.formats = formats
   }
 
-  func reduceScatter(_ arena: UnsafeMutablePointer<Float>, _ slices: [Range<Int>]) throws(MPIError) {
+  func reduceScatter(
+    _ sums: PartialSums, _ slices: [Range<Int>], into arena: UnsafeMutablePointer<Float>
+  ) throws(MPIError) {
     let own = slices[group.rank]
-    reserve(slices)
+    reserve(sums, slices)
     var messages: [RankGroup.Message] = []
-    var terms: [SliceSum.Term] = []
+    var terms: [(span: PartSpan, values: SliceSum.Term)] = []
     var (received, encoded) = (0, 0)
-    for member in 0..<group.size {
+    for (member, spans) in sums.spans.enumerated() {
       guard member != group.rank else {
-        terms.append(.fp32(arena + own.lowerBound))
+        for (span, values) in zip(spans, sums.arenas) { terms.append((span, .fp32(values + own.lowerBound))) }
         continue
       }
-      let place = UnsafeMutableRawPointer(incoming.pointer + received)
-      let values = arena + slices[member].lowerBound
-      let count = slices[member].count
-      let outgoingBytes: UnsafeRawBufferPointer
-      switch formats[member] {
-      case .fp32:
-        terms.append(.fp32(place.assumingMemoryBound(to: Float.self)))
-        outgoingBytes = UnsafeRawBufferPointer(start: values, count: count * 4)
-      case .bf16:
-        terms.append(.bf16(place.assumingMemoryBound(to: UInt16.self)))
-        SliceSum.encode(values, count: count, into: outgoing.pointer + encoded)
-        outgoingBytes = UnsafeRawBufferPointer(start: outgoing.pointer + encoded, count: count * 2)
-        encoded += count
+      for span in spans {
+        let place = UnsafeMutableRawPointer(incoming.pointer + received)
+        let bytes: Int
+        switch formats[member] {
+        case .fp32:
+          terms.append((span, .fp32(place.assumingMemoryBound(to: Float.self))))
+          bytes = own.count * 4
+        case .bf16:
+          terms.append((span, .bf16(place.assumingMemoryBound(to: UInt16.self))))
+          bytes = own.count * 2
+        }
+        messages.append(.receive(UnsafeMutableRawBufferPointer(start: place, count: bytes), from: member))
+        // Cache lines of their own, also after an odd count.
+        received += (bytes + 63) / 64 * 64
       }
-      let incomingBytes = own.count * (formats[member] == .fp32 ? 4 : 2)
-      messages.append(.receive(UnsafeMutableRawBufferPointer(start: place, count: incomingBytes), from: member))
-      messages.append(.send(outgoingBytes, to: member))
-      sentBytes += outgoingBytes.count
-      // Cache lines of their own, also after an odd count.
-      received += (incomingBytes + 63) / 64 * 64
+      let count = slices[member].count
+      for values in sums.arenas.map({ $0 + slices[member].lowerBound }) {
+        let bytes: UnsafeRawBufferPointer
+        switch formats[member] {
+        case .fp32: bytes = UnsafeRawBufferPointer(start: values, count: count * 4)
+        case .bf16:
+          SliceSum.encode(values, count: count, into: outgoing.pointer + encoded)
+          bytes = UnsafeRawBufferPointer(start: outgoing.pointer + encoded, count: count * 2)
+          encoded += count
+        }
+        messages.append(.send(bytes, to: member))
+        sentBytes += bytes.count
+      }
     }
     try group.exchange(messages)
     SliceSum.add(terms, count: own.count, into: arena + own.lowerBound)
@@ -67,10 +77,11 @@ final class MessageExchange: SliceExchange {
     sentBytes += own.count * others.count
   }
 
-  private func reserve(_ slices: [Range<Int>]) {
-    let needed = (group.size - 1) * (slices[group.rank].count * 4 + 64)
+  private func reserve(_ sums: PartialSums, _ slices: [Range<Int>]) {
+    let others = sums.spans.enumerated().reduce(0) { $0 + ($1.offset == group.rank ? 0 : $1.element.count) }
+    let needed = others * (slices[group.rank].count * 4 + 64)
     if incoming.count < needed { incoming = AlignedBuffer(count: needed) }
-    let encoded = zip(slices, formats).reduce(0) { $0 + ($1.1 == .bf16 ? $1.0.count : 0) }
+    let encoded = sums.arenas.count * zip(slices, formats).reduce(0) { $0 + ($1.1 == .bf16 ? $1.0.count : 0) }
     if outgoing.count < encoded { outgoing = AlignedBuffer(count: encoded) }
   }
 }

@@ -2,8 +2,9 @@
 package struct RankGrid: Sendable, Equatable {
   /// Rows of the same length.
   package let ranks: [[Int]]
-  /// Whether the rows are not nodes but there is a single row of all ranks, because nodes have different numbers of them.
-  package let isUneven: Bool
+  /// Whether there is a single row of all ranks though they are on several nodes: because those have different numbers of
+  /// ranks, or because it was asked for.
+  package let isJoined: Bool
   /// Number of each rank's node, from 0, whatever the rows.
   package let nodes: [Int]
 
@@ -14,7 +15,8 @@ package struct RankGrid: Sendable, Equatable {
   /// - Parameters:
   ///   - nodes: of each rank, anything that is the same for all ranks of a node and for no others.
   ///   - ranksPerNode: more than that on a node count as several nodes; for tests of several nodes on one.
-  package init(nodes: [Int], ranksPerNode: Int? = nil) {
+  ///   - joined: one row of all ranks, whatever nodes they are on.
+  package init(nodes: [Int], ranksPerNode: Int? = nil, joined: Bool = false) {
     precondition(!nodes.isEmpty && (ranksPerNode ?? 1) > 0)
     var rows: [[Int]] = []
     var numbers: [Int] = []
@@ -30,8 +32,8 @@ package struct RankGrid: Sendable, Equatable {
       numbers.append(current[node] ?? 0)
     }
     self.nodes = numbers
-    isUneven = rows.contains { $0.count != rows[0].count }
-    ranks = isUneven ? [Array(nodes.indices)] : rows
+    isJoined = rows.count > 1 && (joined || rows.contains { $0.count != rows[0].count })
+    ranks = isJoined ? [Array(nodes.indices)] : rows
   }
 
   /// Row and place of every rank.

@@ -20,6 +20,8 @@ package final class RankMesh: @unchecked Sendable {
   /// Why some node does without shared memory though it could have it; `nil` where none does. The same on all ranks.
   package let warning: String?
 
+  /// The most partial sums of a rank, where sums do not depend on the ranks.
+  package let partialSums: Int?
   private let place: Int
   private let withinNode: (any SliceExchange)?
   private let betweenNodes: MessageExchange?
@@ -28,25 +30,30 @@ package final class RankMesh: @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - ranksPerNode: more than that on a node count as several nodes; for tests of several nodes on one.
+  ///   - partialSums: the most partial sums (`PartSpan`) any rank brings into a sum whose bits do not depend on the ranks;
+  ///     then sums are formed over all ranks at once, for what a node adds up first depends on who is on it.
   ///   - windowBytes: size of a rank's segment of shared memory; 0 does without. Pieces of it should stay in the
   ///     second-level cache between being written and being read, yet be few.
   ///   - leastWindowBytes: a segment may shrink to this where memory is short.
   package init(
-    _ communicator: Communicator, wireDType: WireDType = .fp32, ranksPerNode: Int? = nil,
+    _ communicator: Communicator, wireDType: WireDType = .fp32, ranksPerNode: Int? = nil, partialSums: Int? = nil,
     windowBytes: Int = 1 << 20, leastWindowBytes: Int = 128 << 10
   ) throws(MPIError) {
     self.communicator = communicator
     self.wireDType = wireDType
-    let grid = RankGrid(nodes: try communicator.allGather(communicator.nodeLeader), ranksPerNode: ranksPerNode)
+    let grid = RankGrid(nodes: try communicator.allGather(communicator.nodeLeader), ranksPerNode: ranksPerNode,
+      joined: partialSums != nil)
     self.grid = grid
+    self.partialSums = partialSums
     let row: Int
     (row, place) = grid.places[communicator.rank]
     var problem = ""
     if grid.ranksPerRow > 1 {
       let group = try communicator.group(row)
       var window: SharedWindow?
-      if !grid.isUneven, windowBytes > 0 {
-        let needed = WindowExchange.leastBytes(members: group.size)
+      if !grid.isJoined, windowBytes > 0 {
+        let needed = WindowExchange.leastBytes(
+          members: group.size, spans: partialSums ?? 1)
         let least = max(min(leastWindowBytes, windowBytes), needed)
         switch try group.sharedWindow(bytes: max(windowBytes, needed), leastBytes: least) {
         case .success(let made): window = made
@@ -67,8 +74,10 @@ package final class RankMesh: @unchecked Sendable {
       "ranks on \(hosts[$0]) exchange messages, not shared memory: \(problems[$0])"
     }
     let places = "\(grid.nodeCount) node\(grid.nodeCount == 1 ? "" : "s")"
-    if grid.isUneven {
-      description = "messages between all ranks, since nodes have different numbers of them"
+    if grid.isJoined {
+      description =
+        "messages between all ranks, "
+        + (partialSums == nil ? "since nodes have different numbers of them" : "for sums that do not depend on nodes")
     } else if grid.ranksPerRow == 1 {
       description = grid.rowCount == 1 ? "one rank" : "messages between \(places)"
     } else {
@@ -85,8 +94,22 @@ package final class RankMesh: @unchecked Sendable {
   /// Leaves in this rank's slice of a bucket the sum over all ranks: node by node in the order of places, then over
   /// nodes; the same bits in every run. The rest of the bucket is scratch afterwards.
   func reduceScatter(_ arena: UnsafeMutablePointer<Float>, _ plan: ShardPlan, bucket: Int) throws(MPIError) {
-    try withinNode?.reduceScatter(arena, parts(plan, bucket))
-    try betweenNodes?.reduceScatter(arena, slicesAtMyPlace(plan, bucket))
+    try withinNode?.reduceScatter(.one(of: grid.ranksPerRow, arena), parts(plan, bucket), into: arena)
+    try betweenNodes?.reduceScatter(
+      .one(of: grid.rowCount, arena), slicesAtMyPlace(plan, bucket), into: arena)
+  }
+
+  /// The same of what each rank has of a step's parts: the bits do not depend on ranks and nodes.
+  func reduceScatter(
+    _ sums: PartialSums, _ plan: ShardPlan, bucket: Int, into arena: UnsafeMutablePointer<Float>
+  ) throws(MPIError) {
+    precondition(grid.rowCount == 1)
+    if let withinNode { return try withinNode.reduceScatter(sums, parts(plan, bucket), into: arena) }
+    let range = plan.bucket(bucket)
+    let terms = zip(sums.spans[0], sums.arenas).map { span, values in
+      (span, SliceSum.Term.fp32(values + range.lowerBound))
+    }
+    SliceSum.add(terms, count: range.count, into: arena + range.lowerBound)
   }
 
   /// Gives every rank all slices of a bucket.

@@ -1,5 +1,5 @@
 /// Who sums, updates and keeps what: the arena cut into buckets, in the order in which backward finishes them, and each
-/// bucket into one slice a rank. All slices of a bucket have the same size but for 16 values, so every rank has its even
+/// bucket into one slice a rank. All slices of a bucket have the same size but for a grain, so every rank has its even
 /// share of every bucket and a bucket can be summed as soon as it is ready.
 ///
 ///     arena     |   bucket 0    |   bucket 1    | ... | last |
@@ -14,12 +14,15 @@ package struct ShardPlan: Sendable, Equatable {
   /// Position of each rank's slice within a bucket.
   private let positions: [Int]
 
-  /// Slices begin at multiples of this within a bucket: a cache line of fp32 values.
-  private static let grain = 16
+  /// Slices begin at multiples of this within a bucket.
+  package let grain: Int
 
-  /// - Parameter bucketValues: of all buckets but the last, which may be smaller.
-  package init(valueCount: Int, bucketValues: Int, grid: RankGrid) {
-    precondition(valueCount >= 0 && bucketValues > 0)
+  /// - Parameters:
+  ///   - bucketValues: of all buckets but the last, which may be smaller.
+  ///   - grain: a cache line of fp32 values unless given.
+  package init(valueCount: Int, bucketValues: Int, grid: RankGrid, grain: Int = 16) {
+    precondition(valueCount >= 0 && bucketValues > 0 && grain > 0)
+    self.grain = grain
     self.valueCount = valueCount
     self.bucketValues = bucketValues
     self.grid = grid
@@ -57,9 +60,9 @@ package struct ShardPlan: Sendable, Equatable {
 
   private func cut(_ index: Int, _ positions: Range<Int>) -> Range<Int> {
     let whole = bucket(index)
-    let grains = (whole.count + Self.grain - 1) / Self.grain
+    let grains = (whole.count + grain - 1) / grain
     func begin(_ position: Int) -> Int {
-      whole.lowerBound + min(grains * position / rankCount * Self.grain, whole.count)
+      whole.lowerBound + min(grains * position / rankCount * grain, whole.count)
     }
     return begin(positions.lowerBound)..<begin(positions.upperBound)
   }

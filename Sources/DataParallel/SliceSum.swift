@@ -10,26 +10,72 @@ enum SliceSum {
   /// Values summed at a time: partial sums stay in the first-level cache.
   private static let block = 2048
 
-  /// `output[i] = ((terms[0][i] + terms[1][i]) + terms[2][i]) + ...`, each sum rounded to fp32. `output` may be one of
-  /// the terms.
-  static func add(_ terms: [Term], count: Int, into output: UnsafeMutablePointer<Float>) {
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: block) { partial in
-      guard let partial = partial.baseAddress else { return }
+  /// The sum of `terms`, in ascending order of their spans, formed by the tree that `PartSpan` describes, each sum
+  /// rounded to fp32. `output` may be one of the terms.
+  static func add(_ terms: [(span: PartSpan, values: Term)], count: Int, into output: UnsafeMutablePointer<Float>) {
+    if terms.count == 1, case .fp32(let values) = terms[0].values, values == UnsafePointer(output) { return }
+    let moves = moves(terms.map(\.span))
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: block * max(terms.count, 1)) { partial in
+      guard let partial = partial.baseAddress, !terms.isEmpty else { return }
       var start = 0
       while start < count {
         let length = min(block, count - start)
-        for (index, term) in terms.enumerated() {
-          // `output` is written last: until then it may still have to be read.
-          let target = index == terms.count - 1 ? output + start : partial
-          let previous: UnsafePointer<Float>? = index == 0 ? nil : UnsafePointer(partial)
-          switch term {
-          case .fp32(let values): sum(previous, values + start, length, into: target)
-          case .bf16(let values): sum(previous, values + start, length, into: target)
+        for move in moves {
+          let target = partial + move.target * block
+          switch move.source {
+          case .term(let index):
+            let previous = move.adds ? UnsafePointer(target) : nil
+            switch terms[index].values {
+            case .fp32(let values): sum(previous, values + start, length, into: target)
+            case .bf16(let values): sum(previous, values + start, length, into: target)
+            }
+          case .partial(let index): sum(target, partial + index * block, length, into: target)
           }
         }
+        // Written last: until then it may still have to be read.
+        (output + start).update(from: partial, count: length)
         start += length
       }
     }
+  }
+
+  /// `target += values`.
+  static func add(_ values: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>, count: Int) {
+    sum(target, values, count, into: target)
+  }
+
+  /// A step of forming the sum on a stack of partial sums: a term, or the partial sum above, comes to the one at `target`.
+  private struct Move {
+    enum Source {
+      case term(Int)
+      case partial(Int)
+    }
+    var target: Int
+    var source: Source
+    var adds: Bool
+  }
+
+  private static func moves(_ spans: [PartSpan]) -> [Move] {
+    var stack: [PartSpan] = []
+    var moves: [Move] = []
+    for (index, span) in spans.enumerated() {
+      if let joined = stack.last?.joined(with: span) {
+        stack[stack.count - 1] = joined
+        moves.append(Move(target: stack.count - 1, source: .term(index), adds: true))
+      } else {
+        moves.append(Move(target: stack.count, source: .term(index), adds: false))
+        stack.append(span)
+      }
+      while stack.count > 1, let joined = stack[stack.count - 2].joined(with: stack[stack.count - 1]) {
+        stack.removeLast()
+        stack[stack.count - 1] = joined
+        moves.append(Move(target: stack.count - 1, source: .partial(stack.count), adds: true))
+      }
+    }
+    for target in (0..<max(stack.count - 1, 0)).reversed() {
+      moves.append(Move(target: target, source: .partial(target + 1), adds: true))
+    }
+    return moves
   }
 
   /// Nearest, ties to even; NaN stays NaN.

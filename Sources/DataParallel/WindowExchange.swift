@@ -12,8 +12,8 @@ final class WindowExchange: SliceExchange {
   private let slotValues: Int
   private var slot = 0
 
-  /// Smallest segment that works: two slots with a cache line for each member.
-  static func leastBytes(members: Int) -> Int { 2 * 64 * members }
+  /// Smallest segment that works: two slots with a cache line for each span and member.
+  static func leastBytes(members: Int, spans: Int) -> Int { 2 * 64 * members * spans }
 
   init(_ window: SharedWindow, of group: RankGroup) {
     self.window = window
@@ -22,24 +22,34 @@ final class WindowExchange: SliceExchange {
     slotValues = window.segmentBytes / (2 * MemoryLayout<Float>.stride)
   }
 
-  func reduceScatter(_ arena: UnsafeMutablePointer<Float>, _ slices: [Range<Int>]) {
-    // A slot holds a piece for each of the others.
-    let piece = slotValues / max(memberCount - 1, 1) / 16 * 16
+  func reduceScatter(_ sums: PartialSums, _ slices: [Range<Int>], into arena: UnsafeMutablePointer<Float>) {
+    // A slot holds a piece of each span for each of the others.
+    let spans = max(sums.mostSpans, 1)
+    let piece = slotValues / (max(memberCount - 1, 1) * spans) / 16 * 16
     let own = slices[member]
     rounds(slices, piece) { done in
       for other in 0..<memberCount where other != member {
         let count = min(piece, slices[other].count - done)
         guard count > 0 else { continue }
-        place(of: member, for: other, piece).update(from: arena + slices[other].lowerBound + done, count: count)
+        for (index, values) in sums.arenas.enumerated() {
+          place(of: member, for: other, piece * spans).advanced(by: index * piece)
+            .update(from: values + slices[other].lowerBound + done, count: count)
+        }
       }
       window.barrier()
       let count = min(piece, own.count - done)
       guard count > 0 else { return }
-      let target = arena + own.lowerBound + done
-      let terms = (0..<memberCount).map {
-        SliceSum.Term.fp32($0 == member ? target : place(of: $0, for: member, piece))
+      let begin = own.lowerBound + done
+      var terms: [(span: PartSpan, values: SliceSum.Term)] = []
+      for (source, theirs) in sums.spans.enumerated() {
+        for (index, span) in theirs.enumerated() {
+          let values =
+            source == member
+            ? sums.arenas[index] + begin : place(of: source, for: member, piece * spans) + index * piece
+          terms.append((span, .fp32(values)))
+        }
       }
-      SliceSum.add(terms, count: count, into: target)
+      SliceSum.add(terms, count: count, into: arena + begin)
     }
   }
 
@@ -70,8 +80,8 @@ final class WindowExchange: SliceExchange {
     window.segment(of: member).assumingMemoryBound(to: Float.self) + slot * slotValues
   }
 
-  /// Where `source` leaves its piece for `target`.
-  private func place(of source: Int, for target: Int, _ piece: Int) -> UnsafeMutablePointer<Float> {
-    start(of: source) + (target < source ? target : target - 1) * piece
+  /// Where `source` leaves its pieces for `target`.
+  private func place(of source: Int, for target: Int, _ pieces: Int) -> UnsafeMutablePointer<Float> {
+    start(of: source) + (target < source ? target : target - 1) * pieces
   }
 }

@@ -58,14 +58,14 @@ final class Activations {
   let dInner: UnsafeMutablePointer<Float>
   /// `[rows, qkvSize]`.
   let dQKV: UnsafeMutablePointer<Float>
-  /// `threads * hiddenSize`: sums of norm gradients.
+  /// `RMSNorm.sums * hiddenSize`: sums of norm gradients.
   let partials: UnsafeMutablePointer<Float>
   /// The left and the right factor of a product.
   let left, right: RoundingScratch
   private let kept: UnsafeMutablePointer<Float>
   private let memory: AlignedBuffer<Float>
 
-  init(_ c: DecoderConfiguration, _ limits: Decoder.MemoryLimits, threads: Int, precision: ProductPrecision) {
+  init(_ c: DecoderConfiguration, _ limits: Decoder.MemoryLimits, precision: ProductPrecision) {
     let sizes = ActivationSizes(c)
     self.sizes = sizes
     self.limits = limits
@@ -80,7 +80,7 @@ final class Activations {
       precision == .bfloat16 ? [(widest + 1) / 2, limits.training ? (narrow + 1) / 2 : 0] : [0, 0]
     let rows = limits.rows
     let scratch = (shared + backward + rounding).map { ActivationSizes.padded($0 * rows) }
-    let partials = ActivationSizes.padded(threads * c.hiddenSize)
+    let partials = ActivationSizes.padded(RMSNorm.sums * c.hiddenSize)
     let keptCount = sizes.keptCount(limits)
     memory = AlignedBuffer(count: scratch.reduce(0, +) + partials + keptCount)
     var next = memory.pointer

@@ -32,7 +32,7 @@ package final class Decoder {
     ) {
       self.limits = limits
       scratch = AlignedScratch(c.attentionShape, threads: threads, maxKeys: limits.sequence)
-      activations = Activations(c, limits, threads: threads, precision: precision)
+      activations = Activations(c, limits, precision: precision)
       head = LanguageModelHead(
         c, pool: pool, rows: limits.rows, keptRows: limits.keptRows,
         logitsBudget: limits.training ? limits.logitsBudget : 0)

@@ -21,7 +21,7 @@ package final class DecodingSession {
     self.capacity = capacity
     let c = decoder.configuration
     shared = Activations(
-      c, Decoder.MemoryLimits(rows: capacity, sequence: capacity, training: false), threads: decoder.pool.threadCount,
+      c, Decoder.MemoryLimits(rows: capacity, sequence: capacity, training: false),
       precision: decoder.weights.precision)
     cache = AlignedBuffer(count: c.numHiddenLayers * capacity * c.qkvSize)
     logits = AlignedBuffer(count: c.vocabSize)

@@ -1,5 +1,8 @@
 /// Root mean square normalisation, `y = x / sqrt(mean(x^2) + eps) * w` (HF `LlamaRMSNorm`), over rows of `size` values.
 package enum RMSNorm {
+  /// Sums of rows of which the weight gradient is made; no more threads than that find work in `backward`.
+  package static let sums = 32
+
   /// `y[rows, size]` from `x[rows, size]`. `y` may be `x`.
   package static func forward(
     _ pool: ThreadPool, rows: Int, size: Int, epsilon: Float, _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>,
@@ -24,22 +27,25 @@ package enum RMSNorm {
   }
 
   /// `dX[rows, size] += ` the gradient through the norm, `dWeight[size] += ` the sum over rows. `partials` is scratch
-  /// of `threads * size`.
+  /// of `sums * size`: rows are divided into as many sums whatever the number of threads, so that the bits do not depend
+  /// on it.
   package static func backward(
     _ pool: ThreadPool, rows: Int, size: Int, epsilon: Float, _ x: UnsafePointer<Float>, weight: UnsafePointer<Float>,
     _ dY: UnsafePointer<Float>, _ dX: UnsafeMutablePointer<Float>, dWeight: UnsafeMutablePointer<Float>,
     partials: UnsafeMutablePointer<Float>
   ) {
-    pool.run { thread in
-      let partial = partials + thread * size
-      partial.update(repeating: 0, count: size)
-      for row in (rows * thread / pool.threadCount)..<(rows * (thread + 1) / pool.threadCount) {
-        backwardRow(
-          size: size, epsilon: epsilon, x + row * size, weight: weight, dY + row * size, dX + row * size,
-          dWeight: partial)
+    pool.ranges(sums) { range in
+      for sum in range {
+        let partial = partials + sum * size
+        partial.update(repeating: 0, count: size)
+        for row in (rows * sum / sums)..<(rows * (sum + 1) / sums) {
+          backwardRow(
+            size: size, epsilon: epsilon, x + row * size, weight: weight, dY + row * size, dX + row * size,
+            dWeight: partial)
+        }
       }
     }
-    for thread in 0..<pool.threadCount { Vectors.add(partials + thread * size, to: dWeight, count: size) }
+    for sum in 0..<sums { Vectors.add(partials + sum * size, to: dWeight, count: size) }
   }
 
   /// With s = 1/rms and t = mean(dY * w * x) * s^3: `dX += dY * w * s - x * t`, `dW += dY * x * s`.

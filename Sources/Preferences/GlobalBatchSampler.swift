@@ -28,12 +28,14 @@ package final class GlobalBatchSampler: Sendable {
   private let measures: [PairMeasure]
   private let seed: UInt64
   private let shuffle: Bool
+  package let division: BatchDivision
   /// The order of the epoch asked for last; consecutive steps mostly ask for the same.
   private let cachedOrder = Mutex<(epoch: Int, order: [Int])?>(nil)
 
+  /// - Parameter parts: of a step that is to be summed in the same order on any number of ranks.
   package init(
     measures: [PairMeasure], shape: BatchShape, seed: UInt64, shuffle: Bool = true,
-    normalization: LossNormalization = .pair, nllTokens: NLLTokens = .all
+    normalization: LossNormalization = .pair, nllTokens: NLLTokens = .all, parts: Int? = nil
   ) {
     precondition(!measures.isEmpty, "there is at least one pair")
     self.measures = measures
@@ -42,6 +44,7 @@ package final class GlobalBatchSampler: Sendable {
     self.shuffle = shuffle
     self.normalization = normalization
     self.nllTokens = nllTokens
+    division = BatchDivision(worldSize: shape.worldSize, parts: parts)
   }
 
   package var pairCount: Int { measures.count }
@@ -60,17 +63,17 @@ package final class GlobalBatchSampler: Sendable {
     let first = batch * shape.globalBatch
     let pairs = order(epoch: epoch)[first..<min(first + shape.globalBatch, measures.count)]
     return StepPlan(
-      pairs: Array(pairs), measures: measures, worldSize: shape.worldSize, deviceBatch: shape.perDevice,
+      pairs: Array(pairs), measures: measures, division: division, deviceBatch: shape.perDevice,
       normalization: normalization, nllTokens: nllTokens)
   }
 
-  /// All pairs in file order, dealt over the ranks.
+  /// All pairs in file order, dealt out in the same way.
   package static func evaluationPlan(
-    measures: [PairMeasure], worldSize: Int, deviceBatch: Int, normalization: LossNormalization = .pair,
+    measures: [PairMeasure], division: BatchDivision, deviceBatch: Int, normalization: LossNormalization = .pair,
     nllTokens: NLLTokens = .all
   ) -> StepPlan {
     StepPlan(
-      pairs: Array(measures.indices), measures: measures, worldSize: worldSize, deviceBatch: deviceBatch,
+      pairs: Array(measures.indices), measures: measures, division: division, deviceBatch: deviceBatch,
       normalization: normalization, nllTokens: nllTokens)
   }
 

@@ -1,11 +1,32 @@
 import Packing
 
+/// Among how many ranks a step's pairs are divided, and how.
+package struct BatchDivision: Sendable, Equatable {
+  package var worldSize: Int
+  /// Parts of a step that does not depend on the ranks; one part a rank when nil.
+  package var parts: Int?
+
+  package init(worldSize: Int, parts: Int? = nil) {
+    self.worldSize = worldSize
+    self.parts = parts
+  }
+
+  /// The parts of each rank: consecutive ones, as even as may be. No more parts than pairs where parts are asked for.
+  package func shares(pairs: Int) -> [Range<Int>] {
+    let count = parts.map { min($0, max(pairs, 1)) } ?? worldSize
+    return (0..<worldSize).map { count * $0 / worldSize..<count * ($0 + 1) / worldSize }
+  }
+}
+
 /// One optimizer step: its pairs, who computes them, and the weight of each in the step's loss.
 package struct StepPlan: Sendable {
   /// The global batch in order, as indices into the data set.
   package let pairs: [Int]
-  /// Pairs of each rank, in global order. Every pair is with one rank; ranks beyond the number of pairs have none.
-  package let assignments: [[Int]]
+  /// The pairs dealt out evenly by their work, in global order: one part a rank, or as many parts as are always added up
+  /// in the same order, whatever the number of ranks.
+  package let parts: [[Int]]
+  /// The parts each rank computes. Every pair is in one part; there may be ranks without any.
+  package let shares: [Range<Int>]
   /// Planned work of each rank.
   package let costs: [Double]
   /// Weight of one odds-ratio term in the step's loss.
@@ -15,14 +36,17 @@ package struct StepPlan: Sendable {
   private let rows: [Int: Int]
 
   init(
-    pairs: [Int], measures: [PairMeasure], worldSize: Int, deviceBatch: Int, normalization: LossNormalization,
-    nllTokens: NLLTokens
+    pairs: [Int], measures: [PairMeasure], division: BatchDivision, deviceBatch: Int,
+    normalization: LossNormalization, nllTokens: NLLTokens
   ) {
-    precondition(worldSize > 0 && deviceBatch > 0, "rank counts and batch sizes are at least 1")
+    precondition(division.worldSize > 0 && deviceBatch > 0, "rank counts and batch sizes are at least 1")
     self.pairs = pairs
-    let dealt = Self.deal(costs: pairs.map { measures[$0].cost }, over: worldSize)
-    assignments = dealt.map { $0.map { pairs[$0] } }
-    costs = dealt.map { $0.reduce(0) { $0 + measures[pairs[$1]].cost } }
+    let shares = division.shares(pairs: pairs.count)
+    let dealt = Self.deal(costs: pairs.map { measures[$0].cost }, over: shares.last?.upperBound ?? 0)
+    let parts = dealt.map { $0.map { pairs[$0] } }
+    self.parts = parts
+    self.shares = shares
+    costs = shares.map { $0.reduce(0) { $0 + parts[$1].reduce(0) { $0 + measures[$1].cost } } }
     oddsWeight = pairs.isEmpty ? 0 : 1 / Double(pairs.count)
     rows = Dictionary(uniqueKeysWithValues: pairs.map { ($0, measures[$0].rows) })
     let tokens = pairs.map { nllTokens.count(measures[$0]) }
@@ -31,6 +55,9 @@ package struct StepPlan: Sendable {
   }
 
   package var pairCount: Int { pairs.count }
+
+  /// Pairs of a rank.
+  package func pairs(rank: Int) -> [Int] { shares[rank].flatMap { parts[$0] } }
 
   /// Coefficient of each NLL token of `pair` in the step's loss.
   package func nllTokenWeight(_ pair: Int) -> Double {
@@ -65,11 +92,16 @@ package struct StepPlan: Sendable {
 }
 
 extension StepPlan {
-  /// A rank's pairs in groups of at most `rowsPerMicroBatch` rows; a longer pair is a group of its own. As few groups
+  /// All micro-batches of a rank, part after part.
+  package func microBatches(rank: Int, rowsPerMicroBatch: Int) -> [[Int]] {
+    shares[rank].flatMap { microBatches(part: $0, rowsPerMicroBatch: rowsPerMicroBatch) }
+  }
+
+  /// A part's pairs in groups of at most `rowsPerMicroBatch` rows; a longer pair is a group of its own. As few groups
   /// as first-fit finds, evened out when that is possible without exceeding the limit. The group with most rows comes
   /// first: what memory it needs shows at once.
-  package func microBatches(rank: Int, rowsPerMicroBatch: Int) -> [[Int]] {
-    let pairs = assignments[rank]
+  package func microBatches(part: Int, rowsPerMicroBatch: Int) -> [[Int]] {
+    let pairs = parts[part]
     let sizes = pairs.map { rows[$0] ?? 0 }
     let descending = pairs.indices.sorted { (sizes[$1], $0) < (sizes[$0], $1) }
     var groups: [(rows: Int, members: [Int])] = []

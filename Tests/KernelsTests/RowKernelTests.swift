@@ -40,7 +40,7 @@ import Testing
     let dY = Memory(numbers(rows * size, stream: 3))
     let (startX, startWeight) = (numbers(rows * size, stream: 4), numbers(size, stream: 5))
     let (dX, dWeight) = (Memory(startX), Memory(startWeight))
-    let partials = Memory(unset: threads * size)
+    let partials = Memory(unset: RMSNorm.sums * size)
     withPool(threads) { pool in
       RMSNorm.backward(
         pool, rows: rows, size: size, epsilon: 0.01, x.pointer, weight: weight.pointer, dY.pointer, dX.pointer,

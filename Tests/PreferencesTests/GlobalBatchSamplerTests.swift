@@ -54,8 +54,8 @@ import Testing
         let plan = sampler.plan(step: epoch * sampler.stepsPerEpoch + batch)
         let isLast = batch == sampler.stepsPerEpoch - 1
         #expect(plan.pairCount == (isLast ? count - batch * globalBatch : globalBatch))
-        #expect(plan.assignments.count == worldSize)
-        #expect(plan.assignments.flatMap { $0 }.sorted() == plan.pairs.sorted())
+        #expect(plan.parts.count == worldSize)
+        #expect(plan.parts.flatMap { $0 }.sorted() == plan.pairs.sorted())
         taken += plan.pairs
       }
       #expect(taken.sorted() == Array(0..<count))
@@ -106,10 +106,10 @@ import Testing
 
   @Test func moreRanksThanPairsLeavesSomeWithout() {
     let plan = Self.sampler(3, BatchShape(perDevice: 1, worldSize: 8)).plan(step: 0)
-    #expect(plan.assignments.map(\.count).sorted() == [0, 0, 0, 0, 0, 1, 1, 1])
+    #expect(plan.parts.map(\.count).sorted() == [0, 0, 0, 0, 0, 1, 1, 1])
     #expect(
-      plan.assignments.indices.allSatisfy {
-        plan.assignments[$0].isEmpty == plan.microBatches(rank: $0, rowsPerMicroBatch: 10).isEmpty
+      plan.parts.indices.allSatisfy {
+        plan.parts[$0].isEmpty == plan.microBatches(rank: $0, rowsPerMicroBatch: 10).isEmpty
       })
   }
 
@@ -128,23 +128,44 @@ import Testing
   }
 
   @Test func theEvaluationPlanDealsOutEverything() {
-    let plan = GlobalBatchSampler.evaluationPlan(measures: Self.measures, worldSize: 3, deviceBatch: 4)
+    let plan = GlobalBatchSampler.evaluationPlan(measures: Self.measures, division: BatchDivision(worldSize: 3), deviceBatch: 4)
     #expect(plan.pairs == Array(0..<1000))
-    #expect(plan.assignments.flatMap { $0 }.sorted() == plan.pairs)
+    #expect(plan.parts.flatMap { $0 }.sorted() == plan.pairs)
     #expect(plan.imbalance < 1.001)
     #expect(plan.oddsWeight == 1e-3)
+  }
+
+  /// Parts are the same on any number of ranks, and every part is one rank's.
+  @Test(arguments: [3, 8, 24, 1000]) func partsDoNotDependOnRanks(_ pairs: Int) {
+    func plan(_ worldSize: Int) -> StepPlan {
+      GlobalBatchSampler.evaluationPlan(
+        measures: Array(Self.measures.prefix(pairs)), division: BatchDivision(worldSize: worldSize, parts: 8),
+        deviceBatch: 1)
+    }
+    let alone = plan(1)
+    #expect(alone.parts.count == min(8, pairs) && alone.parts.allSatisfy { !$0.isEmpty })
+    for worldSize in [2, 3, 4, 8, 11] {
+      let plan = plan(worldSize)
+      #expect(plan.parts == alone.parts)
+      #expect(plan.shares.flatMap { $0 } == Array(plan.parts.indices))
+      #expect((0..<worldSize).flatMap { plan.pairs(rank: $0) }.sorted() == Array(0..<pairs))
+      for part in plan.parts.indices {
+        #expect(
+          plan.microBatches(part: part, rowsPerMicroBatch: 900) == alone.microBatches(part: part, rowsPerMicroBatch: 900))
+      }
+    }
   }
 
   @Test(arguments: [500, 1500, 4000, 100_000]) func microBatchesKeepTheLimit(_ limit: Int) {
     let plan = Self.sampler(200, BatchShape(perDevice: 64, worldSize: 2)).plan(step: 0)
     for rank in 0..<2 {
       let groups = plan.microBatches(rank: rank, rowsPerMicroBatch: limit)
-      #expect(groups.flatMap { $0 }.sorted() == plan.assignments[rank].sorted())
+      #expect(groups.flatMap { $0 }.sorted() == plan.parts[rank].sorted())
       let rows = groups.map { $0.reduce(0) { $0 + Self.measures[$1].rows } }
       for (group, rows) in zip(groups, rows) { #expect(rows <= limit || group.count == 1) }
       #expect(rows == rows.sorted(by: >))
       // First fit leaves at most one group half empty, so there are fewer than twice the least possible.
-      let longer = plan.assignments[rank].filter { Self.measures[$0].rows > limit }
+      let longer = plan.parts[rank].filter { Self.measures[$0].rows > limit }
       let rest = rows.reduce(0, +) - longer.reduce(0) { $0 + Self.measures[$1].rows }
       #expect(groups.count <= longer.count + 2 * (rest + limit - 1) / limit + 1)
     }
@@ -154,7 +175,7 @@ import Testing
     let measures = [100, 90, 10, 10, 10, 80].map {
       PairMeasure(rows: $0, chosenTokens: 1, chosenCompletionTokens: 1, cost: 1)
     }
-    let plan = GlobalBatchSampler.evaluationPlan(measures: measures, worldSize: 1, deviceBatch: 1)
+    let plan = GlobalBatchSampler.evaluationPlan(measures: measures, division: BatchDivision(worldSize: 1), deviceBatch: 1)
     #expect(plan.microBatches(rank: 0, rowsPerMicroBatch: 100) == [[0], [1, 3], [2, 4, 5]])
     #expect(plan.microBatches(rank: 0, rowsPerMicroBatch: 50) == [[0], [1], [5], [2, 3, 4]])
   }

@@ -33,14 +33,22 @@ private func gradients(_ count: Int, rank: Int, seed: UInt64 = 3) -> [Float] {
   return (0..<count).map { _ in random.normal() * Float(exp2(Double(random.next() % 20) - 10)) }
 }
 
-/// The sum as the mesh must form it: on every node in the order of places, then over nodes.
+/// The sum as the mesh must form it: on every node over its places, then over nodes.
 private func expectedSums(_ count: Int, _ grid: RankGrid, seed: UInt64 = 3) -> [Float] {
-  let rows = grid.ranks.map { members in
-    members.dropFirst().reduce(gradients(count, rank: members[0], seed: seed)) { sum, rank in
-      zip(sum, gradients(count, rank: rank, seed: seed)).map { $0 + $1 }
-    }
+  treeSum(grid.ranks.map { members in treeSum(members.map { gradients(count, rank: $0, seed: seed) }) })
+}
+
+/// Neighbours added up, then pairs of neighbours, and so on; what is left over from the right.
+func treeSum(_ terms: [[Float]]) -> [Float] {
+  func add(_ a: [Float], _ b: [Float]) -> [Float] { zip(a, b).map { $0 + $1 } }
+  /// The sum of the largest power of two of terms, then of the rest.
+  func sum(_ terms: ArraySlice<[Float]>) -> [Float] {
+    if terms.count == 1 { return terms[terms.startIndex] }
+    var half = 1
+    while half * 2 < terms.count { half *= 2 }
+    return add(sum(terms.prefix(half)), sum(terms.dropFirst(half)))
   }
-  return rows.dropFirst().reduce(rows[0]) { zip($0, $1).map { $0 + $1 } }
+  return sum(terms[...])
 }
 
 private func fill(_ arena: borrowing AlignedBuffer<Float>, _ values: [Float]) {
@@ -135,7 +143,7 @@ let meshChecks: [Check] = [
       try expect(differing > count / 2, "only \(differing) of \(count) sums are rounded: nothing went as bf16")
       // Half the bytes: gradients one way at 2 bytes, sums back at 4, and each rank sends to each of the others.
       let sent = try world.allGather(mesh.sentBytes).reduce(0, +)
-      let others = mesh.grid.isUneven ? nil : mesh.grid.rowCount - 1
+      let others = mesh.grid.isJoined ? nil : mesh.grid.rowCount - 1
       if let others { try expectEqual(sent, count * others * (2 + 4), "bytes sent between nodes") }
     }
   },

@@ -14,9 +14,9 @@ let shardPlanChecks: [Check] = [
     try expectEqual(RankGrid(nodes: [0, 1, 0, 1]).ranks, [[0, 2], [1, 3]], "ranks dealt out over nodes")
     let uneven = RankGrid(nodes: [0, 0, 2])
     try expectEqual(uneven.ranks, [[0, 1, 2]], "nodes of two and of one")
-    try expect(uneven.isUneven && uneven.nodeCount == 2 && uneven.nodes == [0, 0, 1], "\(uneven)")
+    try expect(uneven.isJoined && uneven.nodeCount == 2 && uneven.nodes == [0, 0, 1], "\(uneven)")
     try expectEqual(RankGrid(nodes: [0, 0, 0, 0], ranksPerNode: 2).ranks, [[0, 1], [2, 3]], "two to a node")
-    try expect(RankGrid(nodes: [0, 0, 0], ranksPerNode: 2).isUneven, "three ranks cannot be two to a node")
+    try expect(RankGrid(nodes: [0, 0, 0], ranksPerNode: 2).isJoined, "three ranks cannot be two to a node")
     let places = RankGrid(nodes: [0, 1, 0, 1]).places
     try expect(places[1] == (1, 0) && places[2] == (0, 1), "\(places)")
   },

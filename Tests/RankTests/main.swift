@@ -10,6 +10,7 @@ func runAllChecks() -> Int32 {
     do {
       let checks =
         collectiveChecks + shardPlanChecks + meshChecks + reducerChecks + optimizerChecks + shardingChecks
+        + partSumChecks
       let passed = try run(checks, on: communicator)
       try communicator.finish()
       return passed ? 0 : 1

@@ -37,7 +37,7 @@ struct StepMeasurement {
         perDevice: configuration.perDeviceTrainBatchSize, accumulation: configuration.gradientAccumulationSteps,
         worldSize: ranks),
       seed: UInt64(bitPattern: Int64(configuration.seed)), shuffle: configuration.shuffle,
-      normalization: configuration.lossNormalization, nllTokens: configuration.nllTokens)
+      normalization: configuration.lossNormalization, nllTokens: configuration.nllTokens, parts: configuration.parts)
     let step = try ORPOStep(
       decoder: decoder, pairs: pairs, sampler: sampler, objective: configuration.objective,
       hyperparameters: configuration.hyperparameters, maxGradNorm: configuration.maxGradNorm,

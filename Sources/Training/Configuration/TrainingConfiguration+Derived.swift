@@ -12,6 +12,9 @@ extension TrainingConfiguration {
     TokenTruncation(maxLength: maxLength, maxPromptLength: maxPromptLength, mode: truncationMode)
   }
 
+  /// Parts of a step that are added up in the same order on any number of ranks; nil without `reproducible`.
+  package var parts: Int? { reproducible ? reproducibleParts : nil }
+
   /// Pairs of one optimizer step over all ranks.
   package func globalBatch(worldSize: Int) -> Int { perDeviceTrainBatchSize * gradientAccumulationSteps * worldSize }
 

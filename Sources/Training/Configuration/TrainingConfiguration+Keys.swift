@@ -36,6 +36,8 @@ extension TrainingConfiguration {
     ConfigurationKey("threads_per_rank", \.threadsPerRank),
     ConfigurationKey("zero_stage", \.zeroStage),
     ConfigurationKey("wire_dtype", \.wireDType),
+    ConfigurationKey("reproducible", \.reproducible),
+    ConfigurationKey("reproducible_parts", \.reproducibleParts),
     ConfigurationKey("learning_rate", \.learningRate),
     ConfigurationKey("lr_scheduler_type", \.lrSchedulerType),
     ConfigurationKey("lr_scheduler_kwargs", \.lrSchedulerKwargs),

@@ -1,3 +1,5 @@
+import DataParallel
+
 extension TrainingConfiguration {
   /// Every value out of range, every pair of keys that exclude each other, every file that `purpose` needs and nobody
   /// named.
@@ -27,6 +29,14 @@ extension TrainingConfiguration {
     check.range(
       "zero_stage", zeroStage, "0 or 1 (gradients and parameters are whole on every rank)",
       zeroStage == 0 || zeroStage == 1)
+
+    check.range(
+      "reproducible_parts", reproducibleParts, "between 1 and 4096", (1...4096).contains(reproducibleParts))
+    if reproducible, wireDType != .fp32 {
+      check.fail(
+        "wire_dtype", "what is rounded on the wire depends on the ranks, and reproducible: true on nothing but the pairs; "
+          + "use one of them")
+    }
 
     check.notNegative("learning_rate", learningRate)
     check.range("warmup_ratio", warmupRatio, "between 0 and 1", (0...1).contains(warmupRatio))

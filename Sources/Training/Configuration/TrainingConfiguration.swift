@@ -44,6 +44,11 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var zeroStage = 1
   /// What gradients are between nodes. Ours.
   package var wireDType = WireDType.fp32
+  /// The same bits on any number of ranks and threads: gradients are added up by a tree that depends on the pairs alone.
+  /// Ours.
+  package var reproducible = false
+  /// Parts of a step that this tree adds up; ranks beyond have nothing to do. Ours.
+  package var reproducibleParts = 8
 
   // Optimizer and schedule.
 

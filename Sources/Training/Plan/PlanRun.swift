@@ -55,7 +55,8 @@ package enum PlanRun {
         shape: BatchShape(
           perDevice: configuration.perDeviceTrainBatchSize, accumulation: configuration.gradientAccumulationSteps,
           worldSize: ranks), rowsPerMicroBatch: configuration.rowsPerMicroBatch, cost: cost,
-        seed: UInt64(bitPattern: Int64(configuration.seed)), shuffle: configuration.shuffle)
+        seed: UInt64(bitPattern: Int64(configuration.seed)), shuffle: configuration.shuffle,
+        parts: configuration.parts)
     }
     let planned = steps(settings.ranks)
     let precision = try self.precision(configuration.bf16, note: note)
@@ -67,6 +68,7 @@ package enum PlanRun {
       model: model.configuration, layout: layout, isSharded: configuration.zeroStage > 0,
       isRounded: precision == .bfloat16, wireBytes: configuration.wireDType == .bf16 ? 2 : 4,
       activations: Decoder.memoryBytes(model.configuration, limits, threads: threads, precision: precision),
+      arenas: BatchDivision(worldSize: settings.ranks, parts: configuration.parts).arenas.max() ?? 1,
       steps: planned, singleSteps: steps(1), cost: probe.together.onThreads(times: scale),
       alone: probe.alone.onThreads(times: scale), memoryBandwidth: probe.copyGigabytes * 1e9,
       totalSteps: configuration.maxSteps > 0 || data.count != nil

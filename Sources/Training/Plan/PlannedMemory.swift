@@ -12,9 +12,10 @@ package struct PlannedMemory: Sendable, Equatable {
   /// - Parameters:
   ///   - owners: ranks that share the optimizer's state; 1 when every rank holds all of it.
   ///   - activations: what the decoder reserves for its largest pass.
-  package init(parameters count: Int, owners: Int, isRounded: Bool, activations: Int) {
+  ///   - arenas: of gradients.
+  package init(parameters count: Int, owners: Int, isRounded: Bool, activations: Int, arenas: Int = 1) {
     parameters = 4 * count
-    gradients = 4 * count
+    gradients = 4 * count * arenas
     optimizer = 8 * ((count + owners - 1) / owners)
     roundedParameters = isRounded ? 2 * count : 0
     self.activations = activations

@@ -13,12 +13,15 @@ package struct PlannedSteps: Sendable {
   /// Steps that are looked at: enough for a mean of lengths.
   private static let limit = 64
 
-  /// - Parameter cost: what pairs are dealt out by.
+  /// - Parameters:
+  ///   - cost: what pairs are dealt out by.
+  ///   - parts: of a step that is summed in the same order on any number of ranks.
   package init(
-    _ pairs: [TokenizedPair], shape: BatchShape, rowsPerMicroBatch: Int, cost: PairCost, seed: UInt64, shuffle: Bool
+    _ pairs: [TokenizedPair], shape: BatchShape, rowsPerMicroBatch: Int, cost: PairCost, seed: UInt64, shuffle: Bool,
+    parts: Int? = nil
   ) {
     let sampler = GlobalBatchSampler(
-      measures: pairs.map { PairMeasure($0, cost: cost) }, shape: shape, seed: seed, shuffle: shuffle)
+      measures: pairs.map { PairMeasure($0, cost: cost) }, shape: shape, seed: seed, shuffle: shuffle, parts: parts)
     // The last step of an epoch may be short; it counts when the epoch is looked at as a whole.
     let count = sampler.stepsPerEpoch <= Self.limit ? sampler.stepsPerEpoch : Self.limit
     let plans = (0..<count).map { sampler.plan(step: $0) }

@@ -40,6 +40,7 @@ package struct RunPlan: Sendable {
   ///   - memoryBandwidth: bytes per second that a host's cores copy.
   package init(
     model: DecoderConfiguration, layout: Layout, isSharded: Bool, isRounded: Bool, wireBytes: Int = 4, activations: Int,
+    arenas: Int = 1,
     steps: PlannedSteps, singleSteps: PlannedSteps, cost: PassCost, alone: PassCost, memoryBandwidth: Double,
     totalSteps: Int?
   ) {
@@ -49,7 +50,7 @@ package struct RunPlan: Sendable {
     let parameters = model.parameterCount
     let owners = isSharded ? layout.ranks : 1
     memory = PlannedMemory(
-      parameters: parameters, owners: owners, isRounded: isRounded, activations: activations)
+      parameters: parameters, owners: owners, isRounded: isRounded, activations: activations, arenas: arenas)
     compute = steps.compute(cost)
     // Gradients are cleared (write) and their norm taken (read); weights are rounded (read 4, write 2).
     let sweeps = Double(isRounded ? 14 : 8) * Double(parameters) / memoryBandwidth

@@ -17,6 +17,8 @@ struct StartReport {
   var totalSteps: Int
   /// Of the rank that holds most.
   var optimizerBytes: Int
+  /// Arenas of gradients beyond the first.
+  var partialSumBytes: Int
   /// How gradients are summed; `nil` with one rank.
   var communication: String?
   var reservedBytes: Int
@@ -37,6 +39,7 @@ struct StartReport {
     let c = configuration
     let gb = { (bytes: Int) in String(format: "%.2f", Double(bytes) / 1e9) }
     let arena = parameters * 4
+    let gradients = arena + partialSumBytes
     let sums = communication.map { "sums     \($0)\n" } ?? ""
     return """
       orpo-dist \(Version.text)
@@ -47,8 +50,8 @@ struct StartReport {
       oneDNN \(instructionSet), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank in \(precision.shortName)
       batch    \(c.perDeviceTrainBatchSize) per device x \(c.gradientAccumulationSteps) accumulation x \(worldSize) ranks \
       = \(c.globalBatch(worldSize: worldSize)) pairs a step; \(stepsPerEpoch) steps an epoch, \(totalSteps) steps in all
-      memory   \(gb(arena)) parameters + \(gb(arena)) gradients + \(gb(optimizerBytes)) optimizer + \(gb(reservedBytes)) activations and logits \
-      = \(gb(2 * arena + optimizerBytes + reservedBytes)) GB a rank
+      memory   \(gb(arena)) parameters + \(gb(gradients)) gradients + \(gb(optimizerBytes)) optimizer + \(gb(reservedBytes)) activations and logits \
+      = \(gb(arena + gradients + optimizerBytes + reservedBytes)) GB a rank
       \(sums)\
       output   \(c.outputDir)
 

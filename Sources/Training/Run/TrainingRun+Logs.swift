@@ -17,7 +17,8 @@ extension TrainingRun {
       configuration: configuration, decoder: step.decoder.configuration, parameters: step.decoder.layout.count,
       training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
       hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
-      totalSteps: totalSteps, optimizerBytes: optimizerBytes, communication: communicationText,
+      totalSteps: totalSteps, optimizerBytes: optimizerBytes, partialSumBytes: step.reducer.partialSumBytes,
+      communication: communicationText,
       reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet, gigaflops: gigaflops,
       precision: step.decoder.precision
     )
@@ -37,13 +38,15 @@ extension TrainingRun {
 
   var communicationText: String? {
     let reducer = step.reducer
-    guard communicator.worldSize > 1 else { return nil }
+    let parts = configuration.parts.map { "; in up to \($0) parts, with the same bits on any number of ranks" } ?? ""
+    guard communicator.worldSize > 1 else { return parts.isEmpty ? nil : "one rank\(parts)" }
     let buckets = reducer.plan.bucketCount
     return "\(buckets) bucket\(buckets == 1 ? "" : "s") through \(reducer.mesh.description)"
       + (configuration.wireDType == .fp32 ? "" : " as \(configuration.wireDType.rawValue)")
       + (reducer.overlaps ? ", while backward goes on" : ", after each other: MPI gives no thread of its own")
       + "; zero_stage \(configuration.zeroStage)"
       + (configuration.zeroStage == 0 ? "" : ": each rank keeps AdamW's moments of its share")
+      + parts
   }
 
   func logWindow() throws {

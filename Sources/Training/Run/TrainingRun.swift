@@ -3,6 +3,7 @@ import Collectives
 import DataParallel
 import Decoder
 import Foundation
+import Kernels
 import ModelFiles
 import ORPO
 import Packing
@@ -56,6 +57,9 @@ package final class TrainingRun {
     communicator = job.communicator
     store = CheckpointStore(outputDirectory: configuration.outputDir)
     try OutputFolder.check(configuration, store, start, job)
+    if configuration.reproducible {
+      try communicator.requireSame("instruction set of products (reproducible: true needs one)", Matmul.instructionSet)
+    }
     let (source, decoderConfiguration) = try job.openModel(configuration.modelNameOrPath)
     modelFiles = try job.communicator.together { try source?.files() ?? [] }
     let data = try job.loadData(configuration, source: source, chat: chat)
@@ -70,14 +74,14 @@ package final class TrainingRun {
         perDevice: configuration.perDeviceTrainBatchSize, accumulation: configuration.gradientAccumulationSteps,
         worldSize: communicator.worldSize),
       seed: UInt64(bitPattern: Int64(configuration.seed)), shuffle: configuration.shuffle,
-      normalization: configuration.lossNormalization, nllTokens: configuration.nllTokens)
+      normalization: configuration.lossNormalization, nllTokens: configuration.nllTokens, parts: configuration.parts)
     operationsPerPair = data.training.map { cost($0) }
     evaluationPairs = data.evaluation
     evaluationPlan =
       data.evaluation.isEmpty
       ? nil
       : GlobalBatchSampler.evaluationPlan(
-        measures: data.evaluation.map { PairMeasure($0, cost: cost) }, worldSize: communicator.worldSize,
+        measures: data.evaluation.map { PairMeasure($0, cost: cost) }, division: sampler.division,
         deviceBatch: configuration.perDeviceEvalBatchSize, normalization: configuration.lossNormalization,
         nllTokens: configuration.nllTokens)
     step = try ORPOStep(

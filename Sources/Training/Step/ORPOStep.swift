@@ -34,17 +34,25 @@ package final class ORPOStep {
     package var metrics: ORPOMetrics
     /// Global norm before clipping.
     package var gradientNorm: Double
-    /// Whether loss or norm was not finite, so that the parameters were left as they were.
+    /// Whether loss or norm was not finite or the norm above its limit, so that the parameters were left as they were.
     package var isSkipped: Bool
     /// Rows computed and tokens of both sequences, on all ranks.
     package var rows: Int
     package var tokens: Int
     /// Busiest rank's planned work over the mean.
     package var imbalance: Double
+    /// What each rank said of itself.
+    package var ranks: [RankNote]
     /// Seconds this rank did nothing but wait for other ranks' gradients and parameters; differs between ranks.
     package var exposedCommunication: Double
     /// The part of them after this rank's backward had ended.
     package var communicationTail: Double
+
+    package var ranksAskingToStop: [Int] { ranks.indices.filter { ranks[$0].asksToStop } }
+    /// Norms of the ranks' own gradients, before they were summed.
+    package var rankNorms: [Double] { ranks.map(\.gradientNorm) }
+    /// Seconds the ranks computed, waiting left out.
+    package var rankSeconds: [Double] { ranks.map(\.seconds) }
   }
 
   /// What bounds the memory of a micro-batch; no choice changes results.
@@ -65,7 +73,8 @@ package final class ORPOStep {
   /// - Parameters:
   ///   - zeroStage: 1 keeps AdamW's moments of a share of the parameters on each rank, 0 all of them on every rank; the
   ///     parameters come out the same bit for bit.
-  ///   - wireDType: what gradients are between nodes.
+  ///   - wireDType: what gradients are between nodes. Not with a sampler that divides steps into parts: then every sum
+  ///     has the same bits on any number of ranks, which rounding on the wire would undo.
   ///   - evaluationPairs: pairs `evaluate` will be called with; memory is taken for them too.
   package init(
     decoder: Decoder, pairs: [TokenizedPair], sampler: GlobalBatchSampler, objective: ORPOObjective,
@@ -81,9 +90,12 @@ package final class ORPOStep {
     self.communicator = communicator
     self.pool = pool
     gradients = AlignedBuffer(count: decoder.layout.count)
+    let arenas = sampler.division.arenas
     reducer = GradientReducer(
-      mesh: try RankMesh(communicator, wireDType: wireDType), gradients: gradients.values,
-      result: zeroStage == 0 ? .everything : .ownSlices, overlaps: true)
+      mesh: try RankMesh(
+        communicator, wireDType: wireDType, partialSums: sampler.division.parts == nil ? nil : arenas.max()),
+      gradients: gradients.values, result: zeroStage == 0 ? .everything : .ownSlices, overlaps: true,
+      arenas: arenas[communicator.rank])
     optimizer = AdamWOptimizer(
       parameters: decoder.parameters, gradients: gradients.values, decayRanges: decoder.layout.decayRanges,
       hyperparameters: hyperparameters, owned: zeroStage == 0 ? nil : reducer.plan.slices(of: communicator.rank))
@@ -102,39 +114,63 @@ package final class ORPOStep {
   }
 
   /// Optimizer step `index`, counted from 0: this rank's share forward and backward, gradients summed over ranks,
-  /// clipped, applied.
-  package func run(_ index: Int, learningRate: Double) throws -> Outcome {
+  /// clipped, applied. Until it is applied nothing is changed: a step that was skipped can be run again.
+  ///
+  /// - Parameters:
+  ///   - normLimit: the step is skipped when its gradient norm is above.
+  ///   - asksToStop: told to all ranks in the outcome.
+  package func run(
+    _ index: Int, learningRate: Double, normLimit: Double = .infinity, asksToStop: Bool = false
+  ) throws -> Outcome {
     let timeline = pool.timeline
     reducer.timeline = timeline
     return try timeline.span("step", index) {
+      let began = CommunicationTotals.now()
       let plan = timeline.span("plan") { sampler.plan(step: index) }
       let before = reducer.totals
-      let microBatches = plan.microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch)
-      timeline.span("clear gradients") { clearGradients() }
-      var metrics = ORPOMetrics()
+      let parts = try compute(plan)
+      let seconds = CommunicationTotals.now() - began - (reducer.totals - before).exposedSeconds
+      try timeline.span("finish reduction") { try reducer.finish() }
+      let norm = try timeline.span("gradient norm") { try reducer.globalNorm() }
+      let own = RankNote(
+        asksToStop: asksToStop, gradientNorm: communicator.worldSize > 1 ? reducer.ownNorm : norm, seconds: seconds)
+      let (total, ranks) = try timeline.span("agree on metrics") { try agreed(parts, own) }
+      let isSound = norm.isFinite && total.loss.isFinite && norm <= normLimit
+      if isSound { try update(learningRate: learningRate, norm: norm) }
+      return outcome(plan, total, ranks, norm: norm, isSkipped: !isSound, reducer.totals - before)
+    }
+  }
+
+  /// Forward and backward of this rank's parts, one after the other. Returns the metrics of all parts; those of other
+  /// ranks' are zero.
+  private func compute(_ plan: StepPlan) throws -> [ORPOMetrics] {
+    let timeline = pool.timeline
+    let own = plan.shares[communicator.rank]
+    var metrics = [ORPOMetrics](repeating: ORPOMetrics(), count: plan.parts.count)
+    reducer.begin(plan.shares)
+    for part in own {
+      let gradients = reducer.beginPart(part)
+      timeline.span("clear gradients") { clear(gradients) }
+      let microBatches = plan.microBatches(part: part, rowsPerMicroBatch: rowsPerMicroBatch)
       for (position, members) in microBatches.enumerated() {
         try timeline.span("micro-batch", position) {
           let batch = PackedPairs(members.map { pairs[$0] })
           timeline.span("forward") { forward(batch) }
-          metrics += timeline.span("objective") { weigh(batch, members, plan) }
+          metrics[part] += timeline.span("objective") { weigh(batch, members, plan) }
           // Only the last micro-batch leaves gradients complete: from then on they may travel.
-          let isLast = position == microBatches.count - 1
-          try timeline.span("backward") { try backward(batch, isLast: isLast) }
+          let isLast = position == microBatches.count - 1 && part == own.last
+          try timeline.span("backward") { try backward(batch, into: gradients, isLast: isLast) }
         }
       }
-      try timeline.span("finish reduction") { try reducer.finish() }
-      let norm = try timeline.span("gradient norm") { try reducer.globalNorm() }
-      let total = try timeline.span("agree on metrics") { try agreed(metrics) }
-      let isFinite = norm.isFinite && total.loss.isFinite
-      if isFinite { try update(learningRate: learningRate, norm: norm) }
-      return outcome(plan, total, norm: norm, isSkipped: !isFinite, reducer.totals - before)
+      if part != own.last { timeline.span("add parts") { reducer.endPart(pool) } }
     }
+    return metrics
   }
 
-  private func backward(_ batch: PackedPairs, isLast: Bool) throws {
+  private func backward(_ batch: PackedPairs, into gradients: UnsafeMutablePointer<Float>, isLast: Bool) throws {
     try weights.withUnsafeBufferPointer {
       try decoder.backward(
-        batch, weights: $0, into: gradients.pointer,
+        batch, weights: $0, into: gradients,
         onGradientReady: isLast ? { try self.reducer.ready(upTo: $0) } : nil)
     }
   }
@@ -150,13 +186,14 @@ package final class ORPOStep {
   }
 
   private func outcome(
-    _ plan: StepPlan, _ metrics: ORPOMetrics, norm: Double, isSkipped: Bool, _ communication: CommunicationTotals
+    _ plan: StepPlan, _ metrics: ORPOMetrics, _ ranks: [RankNote], norm: Double, isSkipped: Bool,
+    _ communication: CommunicationTotals
   ) -> Outcome {
     Outcome(
       metrics: metrics, gradientNorm: norm, isSkipped: isSkipped,
       rows: plan.pairs.reduce(0) { $0 + pairs[$1].rowCount },
       tokens: plan.pairs.reduce(0) { $0 + pairs[$1].chosen.count + pairs[$1].rejected.count },
-      imbalance: plan.imbalance, exposedCommunication: communication.exposedSeconds,
+      imbalance: plan.imbalance, ranks: ranks, exposedCommunication: communication.exposedSeconds,
       communicationTail: communication.tailSeconds)
   }
 
@@ -177,22 +214,21 @@ package final class ORPOStep {
     _ pairs: [TokenizedPair], plan: StepPlan, decoder: Decoder, objective: ORPOObjective, rowsPerMicroBatch: Int,
     communicator: Communicator
   ) throws -> ORPOMetrics {
-    var metrics = ORPOMetrics()
-    for members in plan.microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch) {
-      let batch = PackedPairs(members.map { pairs[$0] })
-      var logps = [Float](repeating: 0, count: batch.predictionCount)
-      logps.withUnsafeMutableBufferPointer { decoder.forward(batch, logps: $0) }
-      metrics += logps.withUnsafeBufferPointer {
-        objective.evaluate(logProbs: $0, pairs: batch, coefficients: plan.coefficients(members))
+    var metrics = [ORPOMetrics](repeating: ORPOMetrics(), count: plan.parts.count)
+    for part in plan.shares[communicator.rank] {
+      for members in plan.microBatches(part: part, rowsPerMicroBatch: rowsPerMicroBatch) {
+        let batch = PackedPairs(members.map { pairs[$0] })
+        var logps = [Float](repeating: 0, count: batch.predictionCount)
+        logps.withUnsafeMutableBufferPointer { decoder.forward(batch, logps: $0) }
+        metrics[part] += logps.withUnsafeBufferPointer {
+          objective.evaluate(logProbs: $0, pairs: batch, coefficients: plan.coefficients(members))
+        }
       }
     }
-    var values = metrics.values
-    try communicator.agree(sum: &values)
-    return ORPOMetrics(values: values)
+    return try communicator.agreed(metrics, []).metrics
   }
 
-  private func clearGradients() {
-    let start = gradients.pointer
+  private func clear(_ start: UnsafeMutablePointer<Float>) {
     pool.ranges(gradients.count, grain: 1 << 16) { (start + $0.lowerBound).update(repeating: 0, count: $0.count) }
   }
 
@@ -212,10 +248,36 @@ package final class ORPOStep {
   }
 
   /// One fused reduction for everything a step reports.
-  private func agreed(_ metrics: ORPOMetrics) throws -> ORPOMetrics {
-    var values = metrics.values
-    try communicator.agree(sum: &values)
-    return ORPOMetrics(values: values)
+  private func agreed(_ parts: [ORPOMetrics], _ own: RankNote) throws -> (ORPOMetrics, [RankNote]) {
+    var notes = [RankNote](repeating: .none, count: communicator.worldSize)
+    notes[communicator.rank] = own
+    let (metrics, values) = try communicator.agreed(parts, notes.flatMap(\.values))
+    return (metrics, notes.indices.map { RankNote(values: values, rank: $0) })
+  }
+}
+
+extension Communicator {
+  /// Adds up the parts' metrics, in order and with the same bits on any number of ranks, since each part is one rank's and
+  /// zeros change nothing; and other values over ranks.
+  fileprivate func agreed(
+    _ parts: [ORPOMetrics], _ others: [Double]
+  ) throws(MPIError) -> (metrics: ORPOMetrics, others: [Double]) {
+    var values = parts.flatMap(\.values) + others
+    try agree(sum: &values)
+    let size = ORPOMetrics.valueCount
+    var total = ORPOMetrics()
+    for part in parts.indices { total += ORPOMetrics(values: values[part * size..<(part + 1) * size]) }
+    return (total, Array(values[(parts.count * size)...]))
+  }
+}
+
+extension BatchDivision {
+  /// Arenas of gradients that each rank holds at most: one, and more where parts are added up in a fixed order.
+  package var arenas: [Int] {
+    guard let parts else { return Array(repeating: 1, count: worldSize) }
+    return (0..<worldSize).map { rank in
+      (1...parts).map { PartSpan.mostHeld(shares(pairs: $0)[rank]) }.max().map { max($0, 1) } ?? 1
+    }
   }
 }
 

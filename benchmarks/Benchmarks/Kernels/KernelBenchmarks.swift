@@ -100,7 +100,7 @@ private func rowBenchmarks() {
     RMSNorm.forward(
       pool, rows: rows, size: hidden, epsilon: 1e-5, x, weight: x + 2 * rows * hidden, x + rows * hidden)
   }
-  add("RMSNorm backward, 1024x576", count: 3 * rows * hidden + 3 * hidden) { pool, x in
+  add("RMSNorm backward, 1024x576", count: 3 * rows * hidden + (2 + RMSNorm.sums) * hidden) { pool, x in
     let weight = x + 3 * rows * hidden
     RMSNorm.backward(
       pool, rows: rows, size: hidden, epsilon: 1e-5, x, weight: weight, x + rows * hidden, x + 2 * rows * hidden,
