@@ -88,16 +88,17 @@ package final class ThreadPool: @unchecked Sendable {
     }
   }
 
-  /// Splits `0 ..< count` into one contiguous range a thread (multiples of `grain` but for the last) and calls `body`
-  /// for each that is not empty.
+  /// Splits `0 ..< count` into one contiguous range a thread and calls `body` for each that is not empty: multiples of
+  /// `grain`, and the last with what is left over. No range is smaller than `grain` unless `count` is.
   package func ranges(_ count: Int, grain: Int = 1, _ body: (Range<Int>) -> Void) {
     guard count > 0 else { return }
-    let grains = (count + grain - 1) / grain
+    let grains = max(count / grain, 1)
     if threadCount == 1 || grains == 1 { return body(0..<count) }
     run { index in
-      let lower = min(grains * index / threadCount * grain, count)
-      let upper = min(grains * (index + 1) / threadCount * grain, count)
-      if lower < upper { body(lower..<upper) }
+      let lower = grains * index / threadCount * grain
+      let last = grains * (index + 1) / threadCount
+      let upper = last == grains ? count : last * grain
+      if grains * index / threadCount < last { body(lower..<upper) }
     }
   }
 

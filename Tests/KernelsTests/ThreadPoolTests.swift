@@ -71,7 +71,9 @@ import Testing
         #expect(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound })
         #expect(ranges.dropLast().allSatisfy { $0.count % grain == 0 })
         #expect(ranges.count <= threads && ranges.allSatisfy { !$0.isEmpty })
-        let grains = ranges.map { ($0.count + grain - 1) / grain }
+        // What is left over is the last one's, so that none is smaller than a grain.
+        #expect(ranges.allSatisfy { $0.count >= min(grain, count) })
+        let grains = ranges.map { max($0.count / grain, 1) }
         #expect((grains.max() ?? 0) - (grains.min() ?? 0) <= 1)
         for _ in 0..<5 { #expect(partition(pool, count, grain) == ranges) }
       }

@@ -45,6 +45,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "threads_per_rank", written: "3", resolved: "3"),
     KeyCase(key: "zero_stage", written: "0", resolved: "0"),
     KeyCase(key: "wire_dtype", written: "bf16", resolved: "bf16"),
+    KeyCase(key: "reproducible", written: "true", resolved: "true"),
+    KeyCase(key: "reproducible_parts", written: "24", resolved: "24"),
     KeyCase(key: "learning_rate", written: "1e-5", resolved: "1e-05"),
     KeyCase(key: "lr_scheduler_type", written: "cosine", resolved: "cosine"),
     KeyCase(
@@ -122,6 +124,8 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         threads_per_rank: null
         zero_stage: 1
         wire_dtype: fp32
+        reproducible: false
+        reproducible_parts: 8
         learning_rate: 1e-06
         lr_scheduler_type: linear
         lr_scheduler_kwargs: null
