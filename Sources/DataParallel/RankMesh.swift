@@ -41,7 +41,8 @@ package final class RankMesh: @unchecked Sendable {
   ) throws(MPIError) {
     self.communicator = communicator
     self.wireDType = wireDType
-    let grid = RankGrid(nodes: try communicator.allGather(communicator.nodeLeader), ranksPerNode: ranksPerNode,
+    let grid = RankGrid(
+      nodes: try communicator.allGather(communicator.nodeLeader), ranksPerNode: ranksPerNode,
       joined: partialSums != nil)
     self.grid = grid
     self.partialSums = partialSums

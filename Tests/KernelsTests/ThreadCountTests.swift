@@ -5,7 +5,10 @@ import Testing
 /// Results have the same bits whatever the number of threads: training with `reproducible: true` rests on it. Sizes are
 /// those of real layers, where the library of products has most ways to choose from.
 @Suite struct ThreadCountTests {
-  private static let sizes = [(rows: 977, inputs: 576, outputs: 960), (333, 1536, 576), (61, 576, 4096), (2048, 64, 192), (13, 96, 4096), (100, 64, 40)]
+  private static let sizes = [
+    (rows: 977, inputs: 576, outputs: 960), (333, 1536, 576), (61, 576, 4096), (2048, 64, 192), (13, 96, 4096),
+    (100, 64, 40),
+  ]
 
   /// The bits of what `body` writes into `count` values, for several numbers of threads.
   private func expectSameBits(_ what: String, _ count: Int, _ body: (ThreadPool, UnsafeMutablePointer<Float>) -> Void) {
@@ -33,9 +36,13 @@ import Testing
     }
   }
 
-  private func operand(_ count: Int, columns: Int, stream: UInt64, _ precision: ProductPrecision) -> (MatrixOperand, Storage) {
+  private func operand(_ count: Int, columns: Int, stream: UInt64, _ precision: ProductPrecision) -> (
+    MatrixOperand, Storage
+  ) {
     let values = Memory(numbers(count, stream: stream))
-    guard precision == .bfloat16 else { return (MatrixOperand(values.pointer, stride: columns), Storage(values, AlignedBuffer(count: 0))) }
+    guard precision == .bfloat16 else {
+      return (MatrixOperand(values.pointer, stride: columns), Storage(values, AlignedBuffer(count: 0)))
+    }
     let rounded = AlignedBuffer<BFloat16>(count: count)
     withPool(1) { BFloat16.round($0, rows: count / columns, columns: columns, values.pointer, rounded.pointer) }
     return (MatrixOperand(rounded.pointer, stride: columns), Storage(values, rounded))

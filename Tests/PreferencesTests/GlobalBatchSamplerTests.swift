@@ -128,7 +128,8 @@ import Testing
   }
 
   @Test func theEvaluationPlanDealsOutEverything() {
-    let plan = GlobalBatchSampler.evaluationPlan(measures: Self.measures, division: BatchDivision(worldSize: 3), deviceBatch: 4)
+    let plan = GlobalBatchSampler.evaluationPlan(
+      measures: Self.measures, division: BatchDivision(worldSize: 3), deviceBatch: 4)
     #expect(plan.pairs == Array(0..<1000))
     #expect(plan.parts.flatMap { $0 }.sorted() == plan.pairs)
     #expect(plan.imbalance < 1.001)
@@ -151,7 +152,8 @@ import Testing
       #expect((0..<worldSize).flatMap { plan.pairs(rank: $0) }.sorted() == Array(0..<pairs))
       for part in plan.parts.indices {
         #expect(
-          plan.microBatches(part: part, rowsPerMicroBatch: 900) == alone.microBatches(part: part, rowsPerMicroBatch: 900))
+          plan.microBatches(part: part, rowsPerMicroBatch: 900)
+            == alone.microBatches(part: part, rowsPerMicroBatch: 900))
       }
     }
   }
@@ -175,7 +177,8 @@ import Testing
     let measures = [100, 90, 10, 10, 10, 80].map {
       PairMeasure(rows: $0, chosenTokens: 1, chosenCompletionTokens: 1, cost: 1)
     }
-    let plan = GlobalBatchSampler.evaluationPlan(measures: measures, division: BatchDivision(worldSize: 1), deviceBatch: 1)
+    let plan = GlobalBatchSampler.evaluationPlan(
+      measures: measures, division: BatchDivision(worldSize: 1), deviceBatch: 1)
     #expect(plan.microBatches(rank: 0, rowsPerMicroBatch: 100) == [[0], [1, 3], [2, 4, 5]])
     #expect(plan.microBatches(rank: 0, rowsPerMicroBatch: 50) == [[0], [1], [5], [2, 3, 4]])
   }

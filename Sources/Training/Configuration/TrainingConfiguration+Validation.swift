@@ -34,7 +34,8 @@ extension TrainingConfiguration {
       "reproducible_parts", reproducibleParts, "between 1 and 4096", (1...4096).contains(reproducibleParts))
     if reproducible, wireDType != .fp32 {
       check.fail(
-        "wire_dtype", "what is rounded on the wire depends on the ranks, and reproducible: true on nothing but the pairs; "
+        "wire_dtype",
+        "what is rounded on the wire depends on the ranks, and reproducible: true on nothing but the pairs; "
           + "use one of them")
     }
 

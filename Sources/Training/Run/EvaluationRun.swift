@@ -20,7 +20,8 @@ package enum EvaluationRun {
       decoderConfiguration, from: source, precision: job.precision(configuration.bf16))
     let cost = decoderConfiguration.pairCost(parameters: decoder.layout.count)
     let plan = GlobalBatchSampler.evaluationPlan(
-      measures: data.evaluation.map { PairMeasure($0, cost: cost) }, division: BatchDivision(worldSize: job.communicator.worldSize, parts: configuration.parts),
+      measures: data.evaluation.map { PairMeasure($0, cost: cost) },
+      division: BatchDivision(worldSize: job.communicator.worldSize, parts: configuration.parts),
       deviceBatch: configuration.perDeviceEvalBatchSize, normalization: configuration.lossNormalization,
       nllTokens: configuration.nllTokens)
     decoder.reserve(
