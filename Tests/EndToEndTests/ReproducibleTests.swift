@@ -56,6 +56,22 @@ extension EndToEndTests {
       }
     }
 
+    /// Products in bf16, where the processor has them.
+    @Test func bitsDoNotDependOnRanksInBF16() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      func bits(_ ranks: Int, threads: Int) throws -> Data {
+        try model(
+          of: runTraining(
+            ranks: ranks, settings: Self.settings,
+            overrides: ["bf16=auto", "gradient_accumulation_steps=\(24 / ranks)", "threads_per_rank=\(threads)"],
+            in: scratch, output: "bf16-\(ranks)"))
+      }
+      let alone = try bits(1, threads: 2)
+      #expect(try bits(3, threads: 1) == alone)
+      #expect(try bits(4, threads: 1) == alone)
+    }
+
     @Test func bitsDoNotDependOnRanksAcrossAResume() throws {
       let scratch = try ScratchDirectory()
       defer { scratch.remove() }
