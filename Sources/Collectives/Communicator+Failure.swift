@@ -1,7 +1,14 @@
 import Glibc
 
 /// An error that every rank throws alike, because all ranks came to it together: one line about it is enough.
-package protocol RaisedOnEveryRank: Error {}
+package protocol RaisedOnEveryRank: Error {
+  /// Of every rank.
+  var exitCode: Int32 { get }
+}
+
+extension RaisedOnEveryRank {
+  package var exitCode: Int32 { 1 }
+}
 
 extension Communicator {
   /// Takes the whole job down: one line `orpo-dist: rank R of N on HOST: cause` on standard error, then `abort`.

@@ -49,7 +49,7 @@ enum Ranks {
     } catch let error as any RaisedOnEveryRank {
       if communicator.isRoot { StandardError.write("orpo-dist: \(error)\n") }
       try? communicator.finish()
-      exit(1)
+      exit(error.exitCode)
     } catch {
       communicator.fail(error)
     }

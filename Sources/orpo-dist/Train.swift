@@ -10,7 +10,11 @@ struct Train: ParsableCommand {
 
   @Flag(
     name: .long,
-    help: "Go on from the newest complete checkpoint in output_dir, or from the folder named right after it.")
+    help: """
+      Go on from the newest complete checkpoint in output_dir also when settings have changed, \
+      or from the folder named right after it. Without it a run goes on by itself as long as \
+      its settings are the same.
+      """)
   var resume = false
 
   /// What `--resume DIR` is spelled out to.
@@ -19,7 +23,7 @@ struct Train: ParsableCommand {
 
   mutating func run() throws {
     let options = options
-    let start: TrainingRun.Start = resumeFrom.map { .checkpoint($0) } ?? (resume ? .newestCheckpoint : .new)
+    let start: TrainingRun.Start = resumeFrom.map { .checkpoint($0) } ?? (resume ? .newestCheckpoint : .automatic)
     try Ranks.run("train \(start)", { try options.read(for: .train) }) { configuration, job, chat in
       try TrainingRun(configuration, from: start, job: job, chat: chat).run()
     }

@@ -1,3 +1,5 @@
+import Preferences
+
 extension TrainingConfiguration {
   /// Every key with its final value, one a line, in a fixed order; reads back equal.
   package var resolvedYAML: String {
@@ -7,6 +9,32 @@ extension TrainingConfiguration {
   /// The keys on which all ranks must agree, one `key: value` a line. Threads may differ from host to host.
   package var comparisonText: String {
     Self.keys.filter { $0.name != "threads_per_rank" }.map { "\($0.name): \($0.write(self))\n" }.joined()
+  }
+
+  /// Keys that may differ between a run and its continuation without a word: they change where, how fast and how often
+  /// something is written, not what is computed. Ranks and accumulation may change as long as the global batch stays, which
+  /// is compared apart.
+  private static let keysWithoutResults: Set<String> = [
+    "output_dir", "strict_data", "per_device_train_batch_size", "per_device_eval_batch_size",
+    "gradient_accumulation_steps", "threads_per_rank", "zero_stage", "logging_steps", "eval_steps", "eval_on_start",
+    "save_steps", "save_total_limit", "report_to", "trace", "trace_steps",
+  ]
+
+  /// The first setting that changes results and is not what `text`, another run's resolved YAML, says; as `key: value` lines.
+  package func differenceInResults(from text: String) -> (then: String, now: String)? {
+    var then: [Substring: Substring] = [:]
+    for line in text.split(separator: "\n") where !line.hasPrefix("#") {
+      then[line.prefix { $0 != ":" }] = line
+    }
+    // Where means are taken over the batches of devices, their size counts.
+    let counted = lossNormalization == .microbatch ? ["per_device_train_batch_size"] : []
+    for key in Self.keys where counted.contains(key.name) || !Self.keysWithoutResults.contains(key.name) {
+      let now = "\(key.name): \(key.write(self))"
+      // A key that is younger than the other run had its default there.
+      let before = then[key.name[...]].map(String.init) ?? "\(key.name): \(key.write(TrainingConfiguration()))"
+      if before != now { return (before, now) }
+    }
+    return nil
   }
 
   /// 64 bits of `comparisonText` (FNV-1a): equal on ranks that were told the same.

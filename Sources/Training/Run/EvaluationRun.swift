@@ -28,9 +28,14 @@ package enum EvaluationRun {
       ORPOStep.limits(
         data.evaluation, .init(rowsPerMicroBatch: configuration.rowsPerMicroBatch), training: false))
     let began = ProcessInfo.processInfo.systemUptime
-    let metrics = try ORPOStep.evaluate(
+    StopSignals.listen()
+    let evaluated = try ORPOStep.evaluate(
       data.evaluation, plan: plan, decoder: decoder, objective: configuration.objective,
-      rowsPerMicroBatch: configuration.rowsPerMicroBatch, communicator: job.communicator)
+      rowsPerMicroBatch: configuration.rowsPerMicroBatch, communicator: job.communicator,
+      asksToStop: { StopSignals.received != nil })
+    guard let metrics = evaluated else {
+      throw TrainingStopped(description: "stopped by a signal before the evaluation was over")
+    }
     let seconds = ProcessInfo.processInfo.systemUptime - began
     if !metrics.loss.isFinite {
       job.note("warning: the loss of \(configuration.modelNameOrPath) on these pairs is not finite")

@@ -30,12 +30,6 @@ enum OutputFolder {
         }
         _ = try Checkpoint(directory: directory)
       }
-      guard start == .new else { return }
-      let found = try store.newest(verifyingContents: false)
-      if let old = found.checkpoint.map({ $0.directory }) ?? found.damaged.first.map({ folder + "/" + $0.name }) {
-        throw OutputFolderError(
-          "\(old) is there already: continue that run with --resume, or choose another output_dir")
-      }
     }
   }
 

@@ -19,6 +19,8 @@ package struct RunCheckpoint {
     /// Steps skipped in all, and since the last one that was not.
     package var skippedSteps = 0
     package var skippedInARow = 0
+    /// Whether the run stopped before the evaluation that belongs after this step was over.
+    package var evaluationDue = false
 
     init() {}
 
@@ -34,15 +36,19 @@ package struct RunCheckpoint {
       optimizerSteps = try count("optimizer_steps")
       skippedSteps = try count("skipped_steps")
       skippedInARow = try count("skipped_in_a_row")
+      evaluationDue = stored["evaluation_due"]?.bool ?? false
     }
 
-    var bytes: [UInt8] { [step, optimizerSteps, skippedSteps, skippedInARow].withUnsafeBytes { Array($0) } }
+    var bytes: [UInt8] {
+      [step, optimizerSteps, skippedSteps, skippedInARow, evaluationDue ? 1 : 0].withUnsafeBytes { Array($0) }
+    }
 
     init(bytes: [UInt8]) {
       let counts = bytes.withUnsafeBytes { bytes in
-        (0..<4).map { bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
+        (0..<5).map { bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
       }
       (step, optimizerSteps, skippedSteps, skippedInARow) = (counts[0], counts[1], counts[2], counts[3])
+      evaluationDue = counts[4] == 1
     }
   }
 
@@ -68,6 +74,7 @@ package struct RunCheckpoint {
         ("format", 1), ("step", .integer(progress.step)), ("total_steps", .integer(totalSteps)),
         ("optimizer_steps", .integer(progress.optimizerSteps)),
         ("skipped_steps", .integer(progress.skippedSteps)), ("skipped_in_a_row", .integer(progress.skippedInARow)),
+        ("evaluation_due", .bool(progress.evaluationDue)),
       ]
       let object = JSONObject(head + members + [("log_window", window.json)])
       return Array((JSONValue.object(object).serialized(indent: 2) + "\n").utf8)

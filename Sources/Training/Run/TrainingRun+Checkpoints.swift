@@ -7,10 +7,11 @@ import JSON
 
 /// A run's checkpoints: where it starts from, and what it leaves behind on the way.
 extension TrainingRun {
+  static let configurationFile = "orpo_config.yaml"
+
   /// Rank 0 reads the checkpoint, all ranks get parameters and state, and the moments they keep. False when there is
   /// nothing to resume.
   func restore() throws -> Bool {
-    if start == .new { return false }
     var moments: RunCheckpoint.Moments?
     let bytes = try communicator.fromRoot {
       guard let checkpoint = try findCheckpoint() else { return [] }
@@ -20,6 +21,7 @@ extension TrainingRun {
       {
         throw ResumeError("\(stateFile): \(error)")
       }
+      if start == .automatic { try requireSameRun(checkpoint) }
       try identity.check(stored, checkpoint: checkpoint.directory) { wanted in
         let perStep = configuration.perDeviceTrainBatchSize * communicator.worldSize
         return wanted % perStep == 0 ? wanted / perStep : nil
@@ -41,7 +43,7 @@ extension TrainingRun {
       return progress.bytes
     }
     guard !bytes.isEmpty else {
-      job.note("no checkpoint in \(configuration.outputDir): starting from the beginning")
+      if start != .automatic { job.note("no checkpoint in \(configuration.outputDir): starting from the beginning") }
       return false
     }
     progress = RunCheckpoint.Progress(bytes: bytes)
@@ -60,22 +62,41 @@ extension TrainingRun {
     }
     let search = try store.newest()
     for damaged in search.damaged { job.note("warning: \(damaged.name) cannot be used: \(damaged.reason)") }
+    if search.checkpoint == nil, let damaged = search.damaged.first, start == .automatic {
+      throw ResumeError(
+        "\(configuration.outputDir) has no checkpoint that can be used (\(damaged.name): \(damaged.reason)); choose another output_dir, or begin anew there with --resume"
+      )
+    }
     return search.checkpoint
   }
 
+  /// Whoever starts the same command again means to go on; whoever changed something that changes results must say so.
+  func requireSameRun(_ checkpoint: Checkpoint) throws {
+    let then = String(decoding: try checkpoint.bytes(of: Self.configurationFile), as: UTF8.self)
+    guard let difference = configuration.differenceInResults(from: then) else { return }
+    throw ResumeError(
+      "\(checkpoint.directory) is of a run with \(difference.then), this one has \(difference.now): continue it with the new setting by --resume, or choose another output_dir"
+    )
+  }
+
   /// Rank 0 writes `checkpoint-N`, the others send it their moments; that it cannot write is a warning, and training
-  /// goes on to the next save.
-  func save(step done: Int) throws {
+  /// goes on to the next save. Whether it could, on all ranks.
+  @discardableResult
+  func save(step done: Int) throws -> Bool {
     let moments = MomentStream(step.optimizer, step.reducer)
     try communicator.barrier()
+    var failed = [0.0]
     do {
       try moments.serving { try write(moments, step: done) }
     } catch let error as MPIError {
       throw error
     } catch {
+      failed = [1]
       console?.note(
         "warning: checkpoint-\(done) could not be saved: \(error); training goes on, earlier checkpoints are untouched")
     }
+    try communicator.agree(max: &failed)
+    return failed[0] == 0
   }
 
   /// On rank 0.
@@ -83,7 +104,7 @@ extension TrainingRun {
     let files = [
       (RunCheckpoint.trainerStateFile, Array(state.text.utf8)),
       (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window)),
-      ("orpo_config.yaml", Array(configuration.resolvedYAML.utf8)),
+      (Self.configurationFile, Array(configuration.resolvedYAML.utf8)),
     ]
     _ = try store.save(
       step: done,

@@ -61,10 +61,13 @@ extension TrainingRun {
     window = MetricWindow()
   }
 
+  /// Breaks off, with `progress.evaluationDue` set, when a rank is asked to stop meanwhile.
   func evaluate(step done: Int) throws {
     guard let evaluationPlan else { return }
     let began = ProcessInfo.processInfo.systemUptime
-    let metrics = try step.evaluate(evaluationPairs, plan: evaluationPlan)
+    let evaluated = try step.evaluate(evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }
+    progress.evaluationDue = evaluated == nil
+    guard let metrics = evaluated else { return }
     let seconds = ProcessInfo.processInfo.systemUptime - began
     let values =
       metrics.named(prefix: "eval_") + [

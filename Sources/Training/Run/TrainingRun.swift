@@ -15,8 +15,9 @@ package import Tokenization
 package final class TrainingRun {
   /// Where a run begins.
   package enum Start: Sendable, Equatable {
-    case new
-    /// From the newest complete checkpoint in `output_dir`.
+    /// From the newest complete checkpoint in `output_dir` where that is of this very run, else from the beginning.
+    case automatic
+    /// From the newest complete checkpoint in `output_dir`, also with changed settings.
     case newestCheckpoint
     case checkpoint(String)
   }
@@ -105,10 +106,15 @@ package final class TrainingRun {
   package func run() throws {
     // An error message begins on a line of its own.
     defer { console?.finish() }
+    StopSignals.listen()
     let first = try begin()
+    if first == totalSteps, !progress.evaluationDue, try hasFinalModel() {
+      return job.note("all \(totalSteps) steps were done before: the trained model is in \(configuration.outputDir)")
+    }
     try reportStart()
     try beginTrace(first: first)
-    if first == 0, configuration.evalOnStart { try evaluate(step: 0) }
+    if progress.evaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
+    try stopBeforeTraining()
     for index in first..<max(totalSteps, first) { try train(index) }
     try finish()
   }
@@ -118,7 +124,9 @@ package final class TrainingRun {
   func train(_ index: Int) throws {
     let learningRate = schedule[index]
     let began = ProcessInfo.processInfo.systemUptime
-    let outcome = try trace.recording(index) { try step.run(index, learningRate: learningRate) }
+    let outcome = try trace.recording(index) {
+      try step.run(index, learningRate: learningRate, asksToStop: StopSignals.received != nil)
+    }
     let seconds = ProcessInfo.processInfo.systemUptime - began
     if let trace, trace.isLast(index) { try finishTrace(trace) }
     let plan = step.sampler.plan(step: index)
@@ -137,11 +145,14 @@ package final class TrainingRun {
     progress.optimizerSteps = step.optimizer.stepCount
     try noteSkip(outcome, plan)
     if done % configuration.loggingInterval(total: totalSteps) == 0 || done == totalSteps { try logWindow() }
-    if let interval = configuration.evalInterval(total: totalSteps), done % interval == 0, done < totalSteps {
-      try evaluate(step: done)
+    let stops = !outcome.ranksAskingToStop.isEmpty
+    if done == totalSteps || configuration.evalInterval(total: totalSteps).map({ done % $0 == 0 }) ?? false {
+      if stops { progress.evaluationDue = evaluationPlan != nil } else { try evaluate(step: done) }
     }
-    if done == totalSteps { try evaluate(step: done) }
-    if let interval = configuration.saveInterval(total: totalSteps), done % interval == 0 { try save(step: done) }
+    if stops || progress.evaluationDue { try stop(step: done) }
+    if let interval = configuration.saveInterval(total: totalSteps), done % interval == 0 || done == totalSteps {
+      try save(step: done)
+    }
   }
 
   func noteSkip(_ outcome: ORPOStep.Outcome, _ plan: StepPlan) throws {
@@ -226,9 +237,4 @@ package final class TrainingRun {
       job.note("the trained model is in \(configuration.outputDir)")
     }
   }
-}
-
-/// Why a run ended before its last step.
-package struct TrainingStopped: RaisedOnEveryRank, CustomStringConvertible {
-  package var description: String
 }

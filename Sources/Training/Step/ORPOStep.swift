@@ -203,20 +203,38 @@ package final class ORPOStep {
   }
 
   /// Metrics of one pass over `pairs`, which are dealt out over the ranks. Parameters stay as they are.
-  package func evaluate(_ pairs: [TokenizedPair], plan: StepPlan) throws -> ORPOMetrics {
+  ///
+  /// - Parameter asksToStop: asked every few micro-batches; when any rank's says so the pass is broken off.
+  /// - Returns: nil when it was broken off, on all ranks.
+  package func evaluate(
+    _ pairs: [TokenizedPair], plan: StepPlan, asksToStop: () -> Bool
+  ) throws -> ORPOMetrics? {
     try Self.evaluate(
       pairs, plan: plan, decoder: decoder, objective: objective, rowsPerMicroBatch: rowsPerMicroBatch,
-      communicator: communicator)
+      communicator: communicator, asksToStop: asksToStop)
   }
+
+  /// Micro-batches of an evaluation between two questions whether to stop.
+  private static let microBatchesOfARound = 4
 
   /// The same without a training step around it. The decoder's memory must be reserved for `limits(pairs, ...)`.
   package static func evaluate(
     _ pairs: [TokenizedPair], plan: StepPlan, decoder: Decoder, objective: ORPOObjective, rowsPerMicroBatch: Int,
-    communicator: Communicator
-  ) throws -> ORPOMetrics {
+    communicator: Communicator, asksToStop: () -> Bool
+  ) throws -> ORPOMetrics? {
     var metrics = [ORPOMetrics](repeating: ORPOMetrics(), count: plan.parts.count)
-    for part in plan.shares[communicator.rank] {
-      for members in plan.microBatches(part: part, rowsPerMicroBatch: rowsPerMicroBatch) {
+    func microBatches(rank: Int) -> [(part: Int, members: [Int])] {
+      plan.shares[rank].flatMap { part in
+        plan.microBatches(part: part, rowsPerMicroBatch: rowsPerMicroBatch).map { (part, $0) }
+      }
+    }
+    let own = microBatches(rank: communicator.rank)
+    let most = (0..<communicator.worldSize).map { microBatches(rank: $0).count }.max() ?? 0
+    for first in stride(from: 0, to: most, by: microBatchesOfARound) {
+      var stops = [asksToStop() ? 1.0 : 0]
+      try communicator.agree(max: &stops)
+      if stops[0] > 0 { return nil }
+      for (part, members) in own.dropFirst(first).prefix(microBatchesOfARound) {
         let batch = PackedPairs(members.map { pairs[$0] })
         var logps = [Float](repeating: 0, count: batch.predictionCount)
         logps.withUnsafeMutableBufferPointer { decoder.forward(batch, logps: $0) }

@@ -1,0 +1,10 @@
+import Collectives
+
+/// Why a run ended before its last step.
+package struct TrainingStopped: RaisedOnEveryRank, CustomStringConvertible {
+  /// What a scheduler or a script takes as "start me again" (EX_TEMPFAIL of <sysexits.h>).
+  package static let startAgain: Int32 = 75
+
+  package var description: String
+  package var exitCode: Int32 = 1
+}

@@ -1,0 +1,135 @@
+import Foundation
+import JSON
+import Testing
+
+extension EndToEndTests {
+  /// A scheduler asks a run to end: it saves, leaves with the code that means "start me again", and goes on by itself.
+  @Suite struct StopTests {
+    private static let startAgain: Int32 = 75
+    private static let settings: Settings = [
+      "max_steps": 40, "save_steps": 1000, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
+      "shuffle": true, "eval_split": 0.25, "eval_steps": 7, "logging_steps": 3,
+    ]
+
+    struct Case: CustomTestStringConvertible {
+      var ranks: Int
+      var signal: Int32
+      var rank: Int
+      var bf16 = "false"
+      var testDescription: String { "signal \(signal) to rank \(rank) of \(ranks), bf16 \(bf16)" }
+    }
+
+    @Test(arguments: [
+      Case(ranks: 2, signal: SIGUSR1, rank: 1), Case(ranks: 3, signal: SIGTERM, rank: 2),
+      Case(ranks: 2, signal: SIGTERM, rank: 0, bf16: "auto"),
+    ]) func aSignalSavesAndTheSameCommandGoesOn(_ stop: Case) throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let overrides = ["bf16=\(stop.bf16)", "gradient_accumulation_steps=\(stop.ranks == 3 ? 1 : 2)"]
+      let whole = try runTraining(
+        ranks: stop.ranks, settings: Self.settings, overrides: overrides, in: scratch, output: "whole")
+      let output = scratch.url.appending(path: "stopped")
+      let job = try startTraining(
+        ranks: stop.ranks, settings: Self.settings, overrides: overrides, in: scratch, output: "stopped")
+      while try lines(output).isEmpty {
+        guard job.process.isRunning else { throw RunError(description: "ended too early:\n" + (try job.wait().output)) }
+        usleep(2000)
+      }
+      kill(try job.rankProcesses()[stop.rank], stop.signal)
+      let result = try job.wait()
+      #expect(result.exitCode == Self.startAgain, "\(result.output)")
+      let name = stop.signal == SIGTERM ? "SIGTERM" : "SIGUSR1"
+      #expect(result.standardError.contains("\(name) to rank \(stop.rank) on "), "\(result.output)")
+      let saved = try FileManager.default.contentsOfDirectory(atPath: output.path).filter {
+        $0.hasPrefix("checkpoint-")
+      }
+      try #require(saved.count == 1, "\(saved)")
+
+      let rest = try runTraining(
+        ranks: stop.ranks, settings: Self.settings, overrides: overrides, in: scratch, output: "stopped")
+      #expect(rest.result.output.contains("continuing from"), "\(rest.result.output)")
+      #expect(try model(output) == model(whole.outputDirectory))
+      #expect(try untimed(output) == untimed(whole.outputDirectory))
+      for file in ["optimizer.safetensors", "model.safetensors"] {
+        let path = "checkpoint-40/\(file)"
+        #expect(
+          try Data(contentsOf: output.appending(path: path))
+            == Data(contentsOf: whole.outputDirectory.appending(path: path)), "\(file)")
+      }
+
+      // Once more: there is nothing left to do.
+      let again = try startTraining(
+        ranks: stop.ranks, settings: Self.settings, overrides: overrides, in: scratch, output: "stopped"
+      ).wait()
+      #expect(again.exitCode == 0 && again.output.contains("all 40 steps were done before"), "\(again.output)")
+    }
+
+    @Test func aSignalBreaksOffAnEvaluationWhichTheNextRunDoes() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      // Long enough to be met: 60 pairs, a micro-batch each.
+      let settings = Self.settings.merging([
+        "max_steps": 2, "eval_split": 0.75, "eval_on_start": true, "eval_steps": 1, "rows_per_micro_batch": 1,
+        "logging_steps": 1,
+      ]) { $1 }
+      let whole = try runTraining(ranks: 2, settings: settings, in: scratch, output: "whole")
+      let output = scratch.url.appending(path: "stopped")
+      var result = CommandResult(exitCode: 0, standardOutput: "", standardError: "")
+      // Each run is asked to stop as soon as it has logged a line; whatever it was doing then, the logs must come out equal.
+      for attempt in 0..<8 {
+        let before = try lines(output).count
+        let job = try startTraining(ranks: 2, settings: settings, in: scratch, output: "stopped")
+        while job.process.isRunning, try attempt < 6 && lines(output).count <= before { usleep(1000) }
+        if attempt < 6, job.process.isRunning, let rank = try job.rankProcesses().first { kill(rank, SIGUSR1) }
+        result = try job.wait()
+        try #require([0, Self.startAgain].contains(result.exitCode), "\(result.output)")
+        if result.exitCode == 0 { break }
+      }
+      #expect(result.exitCode == 0)
+      #expect(try model(output) == model(whole.outputDirectory))
+      let (found, expected) = (try untimed(output), try untimed(whole.outputDirectory))
+      // A run that stops before its first step evaluates once more at its start.
+      #expect(found.drop { $0.hasPrefix("0 ") } == expected.drop { $0.hasPrefix("0 ") })
+    }
+
+    @Test func anotherRunsFolderIsRefused() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      _ = try runTraining(ranks: 1, settings: ["max_steps": 2, "save_steps": 1], in: scratch)
+      for (setting, named) in [("learning_rate=2e-3", "learning_rate: 0.001"), ("beta=0.3", "beta: ")] {
+        let other = try startTraining(
+          ranks: 1, settings: ["max_steps": 2, "save_steps": 1], overrides: [setting], in: scratch
+        ).wait()
+        #expect(other.exitCode == 1)
+        for words in [named, "--resume", "output_dir"] {
+          #expect(other.standardError.contains(words), "\(words) is not in \(other.output)")
+        }
+      }
+      // What changes no result may change.
+      let same = try startTraining(
+        ranks: 2, settings: ["max_steps": 2, "save_steps": 1],
+        overrides: ["gradient_accumulation_steps=2", "zero_stage=0"],
+        in: scratch
+      ).wait()
+      #expect(same.exitCode == 0, "\(same.output)")
+    }
+
+    private func lines(_ output: URL) throws -> [JSONValue] {
+      guard let data = try? Data(contentsOf: output.appending(path: "metrics.jsonl")) else { return [] }
+      return try String(decoding: data, as: UTF8.self).split(separator: "\n").map { try JSONValue(parsing: String($0)) }
+    }
+
+    private func model(_ output: URL) throws -> Data {
+      try Data(contentsOf: output.appending(path: "model.safetensors"))
+    }
+
+    /// What is logged of steps and evaluations, without times and memory; the step first.
+    private func untimed(_ output: URL) throws -> [String] {
+      let names = metricNames + metricNames.map { "eval_" + $0 } + ["grad_norm", "learning_rate", "epoch"]
+      return try lines(output).map { line in
+        "\(line["step"]?.serialized() ?? "") "
+          + names.compactMap { name in line[name].map { "\(name)=\($0.serialized())" } }.joined(separator: " ")
+      }
+    }
+  }
+}
