@@ -70,6 +70,12 @@ package final class AdamWOptimizer {
   /// - Precondition: it lies within one owned range, or is empty.
   package func moments(_ moment: Moment, of range: Range<Int>) -> UnsafeMutableBufferPointer<Float> {
     guard !range.isEmpty else { return UnsafeMutableBufferPointer(start: nil, count: 0) }
+    return UnsafeMutableBufferPointer(rebasing: moments(moment)[place(of: range)])
+  }
+
+  /// Where the moments of a part of the arena lie among those of all owned ranges.
+  /// - Precondition: it lies within one owned range.
+  func place(of range: Range<Int>) -> Range<Int> {
     var (low, high) = (0, owned.count)
     while high - low > 1 {
       let middle = (low + high) / 2
@@ -77,7 +83,7 @@ package final class AdamWOptimizer {
     }
     precondition(!owned.isEmpty && owned[low].contains(range.lowerBound) && range.upperBound <= owned[low].upperBound)
     let begin = begins[low] + range.lowerBound - owned[low].lowerBound
-    return UnsafeMutableBufferPointer(rebasing: moments(moment)[begin..<begin + range.count])
+    return begin..<begin + range.count
   }
 
   /// One update with the gradients times `gradientScale` (what clipping asks for).

@@ -102,6 +102,14 @@ package final class ThreadPool: @unchecked Sendable {
     }
   }
 
+  /// Copies `values`, all threads together.
+  package func copy(_ values: UnsafeBufferPointer<Float>, to target: UnsafeMutablePointer<Float>) {
+    guard let start = values.baseAddress else { return }
+    ranges(values.count, grain: 1 << 16) {
+      (target + $0.lowerBound).update(from: start + $0.lowerBound, count: $0.count)
+    }
+  }
+
   /// Hands out `0 ..< count` one by one to whichever thread is free; for tasks of uneven size that write to places of
   /// their own. The body also gets the index of its thread, for scratch memory.
   package func tasks(_ count: Int, _ body: (_ task: Int, _ thread: Int) -> Void) {

@@ -81,6 +81,7 @@ extension EndToEndTests {
         for (found, expected) in zip(found, expected) {
           let timed = [
             "tokens_per_second", "pairs_per_second", "step_time", "mfu", "comm_time", "comm_tail_time",
+            "save_stall_time",
             "peak_memory_gb", "eval_runtime",
           ]
           for (name, value) in try #require(expected.object).members

@@ -13,6 +13,8 @@ package struct MetricWindow: Equatable {
   /// Sums of this rank's seconds; the largest of any rank where a log is written.
   package var exposedCommunication = 0.0
   package var communicationTail = 0.0
+  /// Seconds for which saving has held training up.
+  private var saveStall = 0.0
   private var lastNorm = Double.nan
   private var lastLearningRate = 0.0
 
@@ -37,6 +39,8 @@ package struct MetricWindow: Equatable {
     lastLearningRate = learningRate
   }
 
+  package mutating func addStall(_ seconds: Double) { saveStall += seconds }
+
   /// - Parameter peakGFLOPs: what all ranks' matrix products reach together; the denominator of `mfu`.
   /// - Returns: metrics that are NaN when every step was skipped.
   package func entry(
@@ -49,7 +53,8 @@ package struct MetricWindow: Equatable {
       ("tokens_per_second", Double(tokens) / seconds), ("pairs_per_second", metrics.pairCount / seconds),
       ("step_time", seconds / Double(steps)), ("mfu", floatingPointOperations / seconds / (peakGFLOPs * 1e9)),
       ("imbalance", imbalance / Double(steps)), ("comm_time", exposedCommunication / Double(steps)),
-      ("comm_tail_time", communicationTail / Double(steps)), ("peak_memory_gb", peakMemoryGB),
+      ("comm_tail_time", communicationTail / Double(steps)), ("save_stall_time", saveStall),
+      ("peak_memory_gb", peakMemoryGB),
       ("skipped_pairs", Double(skippedPairs)),
       ("skipped_steps", Double(skippedSteps)),
     ]

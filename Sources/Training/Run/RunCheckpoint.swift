@@ -3,7 +3,7 @@ package import DataParallel
 package import Decoder
 import JSON
 import ModelFiles
-import Tensors
+package import Tensors
 
 /// A run's state as files and back: parameters, moments, where it stands, and what it must not be mixed up with.
 package struct RunCheckpoint {
@@ -107,16 +107,17 @@ package struct RunCheckpoint {
   /// Contents of a checkpoint folder.
   /// - Parameter moments: where AdamW's moments come from; `nil` for a model alone.
   package static func contents(
-    decoder: Decoder, moments: MomentStream?, modelFiles: [(name: String, bytes: [UInt8])],
+    _ layout: ParameterLayout, _ parameters: UnsafeBufferPointer<Float>, moments: MomentStream?,
+    modelFiles: [(name: String, bytes: [UInt8])],
     stateFiles: [(name: String, bytes: [UInt8])]
   ) -> CheckpointContents {
-    let model = decoder.layout.entries.map {
+    let model = layout.entries.map {
       NamedTensor(
-        name: $0.name, shape: $0.shape, values: UnsafeBufferPointer(rebasing: decoder.parameters[$0.range]))
+        name: $0.name, shape: $0.shape, values: UnsafeBufferPointer(rebasing: parameters[$0.range]))
     }
     var contents = CheckpointContents(model: model, files: modelFiles + stateFiles)
     if let moments {
-      contents.tensorFiles = [(optimizerFile, StreamedTensors(momentTensors(decoder.layout), produce: moments.read))]
+      contents.tensorFiles = [(optimizerFile, StreamedTensors(momentTensors(layout), produce: moments.read))]
     }
     return contents
   }

@@ -50,7 +50,9 @@ extension TrainingRun {
     step.optimizer.stepCount = progress.optimizerSteps
     try communicator.broadcast(UnsafeMutableRawBufferPointer(step.decoder.parameters))
     step.decoder.parametersChanged()
-    try MomentStream(step.optimizer, step.reducer).fill { try moments?.read($0, $1, into: $2) }
+    try MomentStream(step.optimizer, step.reducer, over: communicator.group(0)).fill {
+      try moments?.read($0, $1, into: $2)
+    }
     return true
   }
 
@@ -79,37 +81,60 @@ extension TrainingRun {
     )
   }
 
-  /// Rank 0 writes `checkpoint-N`, the others send it their moments; that it cannot write is a warning, and training
-  /// goes on to the next save. Whether it could, on all ranks.
-  @discardableResult
-  func save(step done: Int) throws -> Bool {
-    let moments = MomentStream(step.optimizer, step.reducer)
-    try communicator.barrier()
-    var failed = [0.0]
-    do {
-      try moments.serving { try write(moments, step: done) }
-    } catch let error as MPIError {
-      throw error
-    } catch {
-      failed = [1]
-      console?.note(
-        "warning: checkpoint-\(done) could not be saved: \(error); training goes on, earlier checkpoints are untouched")
-    }
+  /// Begins to save `checkpoint-N`, which goes on while training does; that it cannot be written is a warning, and training
+  /// goes on to the next save. Parameters of which ranks have different ones are not worth saving.
+  func save(step done: Int) throws {
+    try requireSameParameters(at: done)
+    for outcome in try writer.start(step: done, writing(step: done)) { note(outcome) }
+  }
+
+  /// Saves `checkpoint-N` and waits for it. Whether it could, on all ranks.
+  func saveNow(step done: Int) throws -> Bool {
+    try requireSameParameters(at: done)
+    for outcome in try writer.finish() { note(outcome) }
+    let outcome = try writer.writeNow(step: done, writing(step: done))
+    note(outcome)
+    var failed = [outcome.failure == nil ? 0.0 : 1]
     try communicator.agree(max: &failed)
     return failed[0] == 0
   }
 
-  /// On rank 0.
-  func write(_ moments: MomentStream, step done: Int) throws {
+  /// What rank 0 does to write the checkpoint of this moment; the state is taken now, parameters and moments when they come.
+  private func writing(step done: Int) -> CheckpointWriter.Body {
     let files = [
       (RunCheckpoint.trainerStateFile, Array(state.text.utf8)),
       (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window)),
       (Self.configurationFile, Array(configuration.resolvedYAML.utf8)),
     ]
-    _ = try store.save(
-      step: done,
-      contents: RunCheckpoint.contents(
-        decoder: step.decoder, moments: moments, modelFiles: modelFiles, stateFiles: files))
-    if let limit = configuration.saveTotalLimit { _ = try store.prune(limit: limit) }
+    let (store, modelFiles, limit) = (store, modelFiles, configuration.saveTotalLimit)
+    let layout = step.decoder.layout
+    return { parameters, moments in
+      _ = try store.save(
+        step: done,
+        contents: RunCheckpoint.contents(
+          layout, parameters, moments: moments, modelFiles: modelFiles, stateFiles: files))
+      if let limit { _ = try store.prune(limit: limit) }
+    }
+  }
+
+  /// What became of a checkpoint.
+  func note(_ outcome: CheckpointWriter.Outcome) {
+    window.addStall(outcome.stallSeconds)
+    guard let failure = outcome.failure else { return }
+    console?.note(
+      "warning: checkpoint-\(outcome.step) could not be saved: \(failure); training goes on, earlier checkpoints are untouched"
+    )
+  }
+
+  /// - Throws: on all ranks, when they hold different parameters: none of them can be trusted then.
+  func requireSameParameters(at done: Int) throws {
+    do {
+      try communicator.requireSameParameters(step.decoder.parameters)
+    } catch let difference as RankDifference {
+      throw TrainingStopped(
+        description: "after step \(done) \(difference); memory or the network of a host is not to be trusted. "
+          + "The same command goes on from the last checkpoint, whose parameters were equal on all ranks",
+        exitCode: TrainingStopped.startAgain)
+    }
   }
 }

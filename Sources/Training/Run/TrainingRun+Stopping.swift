@@ -8,7 +8,7 @@ extension TrainingRun {
   /// Saves and ends the run, on all ranks. To be called when any rank was asked to stop.
   func stop(step done: Int) throws -> Never {
     try logReason(at: done)
-    let isSaved = try save(step: done)
+    let isSaved = try saveNow(step: done)
     let earlier = try communicator.fromRoot { try store.newest(verifyingContents: false).checkpoint == nil ? [] : [1] }
     log?.finish()
     console?.finish()

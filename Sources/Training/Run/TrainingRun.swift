@@ -38,6 +38,7 @@ package final class TrainingRun {
   let schedule: LearningRateSchedule
   let identity: RunCheckpoint.Identity
   let store: CheckpointStore
+  let writer: CheckpointWriter
   let gigaflops: Double
   let operationsPerPair: [Double]
   var console: Console?
@@ -90,6 +91,7 @@ package final class TrainingRun {
       hyperparameters: configuration.hyperparameters, maxGradNorm: configuration.maxGradNorm,
       memory: configuration.stepMemory, communicator: communicator, pool: job.pool, zeroStage: configuration.zeroStage,
       wireDType: configuration.wireDType, evaluationPairs: data.evaluation)
+    writer = try CheckpointWriter(step, communicator, job.pool)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
     totalSteps = configuration.totalSteps(pairs: data.training.count, worldSize: communicator.worldSize)
@@ -115,13 +117,20 @@ package final class TrainingRun {
     try beginTrace(first: first)
     if progress.evaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
     try stopBeforeTraining()
-    for index in first..<max(totalSteps, first) { try train(index) }
+    do {
+      for index in first..<max(totalSteps, first) { try train(index) }
+    } catch let error as any RaisedOnEveryRank {
+      // All ranks are here: what is being written comes to its end before MPI does.
+      _ = try writer.finish()
+      throw error
+    }
     try finish()
   }
 
   // MARK: - One step
 
   func train(_ index: Int) throws {
+    for outcome in try writer.poll() { note(outcome) }
     let learningRate = schedule[index]
     let began = ProcessInfo.processInfo.systemUptime
     let outcome = try trace.recording(index) {
@@ -150,9 +159,8 @@ package final class TrainingRun {
       if stops { progress.evaluationDue = evaluationPlan != nil } else { try evaluate(step: done) }
     }
     if stops || progress.evaluationDue { try stop(step: done) }
-    if let interval = configuration.saveInterval(total: totalSteps), done % interval == 0 || done == totalSteps {
-      try save(step: done)
-    }
+    guard let interval = configuration.saveInterval(total: totalSteps) else { return }
+    if done == totalSteps { _ = try saveNow(step: done) } else if done % interval == 0 { try save(step: done) }
   }
 
   func noteSkip(_ outcome: ORPOStep.Outcome, _ plan: StepPlan) throws {
@@ -226,12 +234,13 @@ package final class TrainingRun {
   }
 
   func finish() throws {
-    try communicator.requireSameParameters(step.decoder.parameters)
+    for outcome in try writer.finish() { note(outcome) }
+    try requireSameParameters(at: totalSteps)
     try communicator.together {
       guard job.isRoot else { return }
       try store.saveModel(
         RunCheckpoint.contents(
-          decoder: step.decoder, moments: nil, modelFiles: modelFiles,
+          step.decoder.layout, UnsafeBufferPointer(step.decoder.parameters), moments: nil, modelFiles: modelFiles,
           stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]))
       log?.finish()
       job.note("the trained model is in \(configuration.outputDir)")

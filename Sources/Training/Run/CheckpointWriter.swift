@@ -1,0 +1,138 @@
+import Collectives
+import DataParallel
+import Decoder
+import Foundation
+import Kernels
+import Synchronization
+import Tensors
+
+/// Writes checkpoints on a thread of its own while training goes on: the step loop waits for a copy in memory, and for the
+/// previous checkpoint where that is not done yet.
+///
+/// Rank 0 copies the parameters and every rank its moments, which then travel to rank 0 over a communicator of their own. One
+/// checkpoint is under way at a time. All ranks make the same calls in the same order.
+final class CheckpointWriter {
+  /// What became of a checkpoint; failures to write are known to rank 0 alone.
+  struct Outcome {
+    var step: Int
+    /// nil when it is complete.
+    var failure: (any Error)?
+    /// Seconds that the step loop was held up, and that writing took beside it.
+    var stallSeconds: Double
+    var writeSeconds: Double
+  }
+
+  /// Writes a checkpoint given the parameters and the stream of moments; called on rank 0.
+  typealias Body = (_ parameters: UnsafeBufferPointer<Float>, _ moments: MomentStream) throws -> Void
+
+  /// Whether writing goes on beside training; not without `MPI_THREAD_MULTIPLE`.
+  let isConcurrent: Bool
+  private let step: ORPOStep
+  private let communicator: Communicator
+  private let pool: ThreadPool
+  private let ranks: RankGroup
+  private let parameters: AlignedBuffer<Float>
+  private let moments: MomentSnapshot
+  private var underWay: (thread: Thread, work: Work)?
+
+  /// A collective call. Memory for the copies is taken, but not touched before the first one.
+  init(_ step: ORPOStep, _ communicator: Communicator, _ pool: ThreadPool) throws {
+    self.step = step
+    self.communicator = communicator
+    self.pool = pool
+    ranks = try communicator.group(0)
+    isConcurrent = communicator.worldSize == 1 || communicator.threadLevel == .multiple
+    parameters = AlignedBuffer(count: isConcurrent && communicator.isRoot ? step.decoder.parameters.count : 0)
+    moments = MomentSnapshot(of: step.optimizer)
+  }
+
+  /// Memory for the copies on this rank, once the first one was made.
+  var bytes: Int { isConcurrent ? parameters.bytes + moments.bytes : 0 }
+
+  /// Copies what is to be written and starts; waits for the checkpoint before.
+  /// - Returns: the outcome of the one before, where nobody has asked for it yet, and of this one where it is done already.
+  func start(step done: Int, _ body: @escaping Body) throws -> [Outcome] {
+    guard isConcurrent else { return [try writeNow(step: done, body)] }
+    let began = CommunicationTotals.now()
+    let before = try finish()
+    if communicator.isRoot { pool.copy(UnsafeBufferPointer(step.decoder.parameters), to: parameters.pointer) }
+    moments.take(pool)
+    let stream = MomentStream(moments, step.reducer, over: ranks)
+    nonisolated(unsafe) let values = UnsafeBufferPointer(parameters.values)
+    nonisolated(unsafe) let write = { try stream.serving { try body(values, stream) } }
+    let work = Work(step: done, stallSeconds: CommunicationTotals.now() - began, write)
+    let thread = Thread { work.run() }
+    thread.stackSize = 4 << 20
+    thread.start()
+    underWay = (thread, work)
+    return before
+  }
+
+  /// Writes what is in memory now, with nothing going on beside it, after the checkpoint before.
+  func writeNow(step done: Int, _ body: @escaping Body) throws -> Outcome {
+    let began = CommunicationTotals.now()
+    let stream = MomentStream(step.optimizer, step.reducer, over: ranks)
+    let values = UnsafeBufferPointer(step.decoder.parameters)
+    let work = Work(step: done, stallSeconds: 0) { try stream.serving { try body(values, stream) } }
+    work.run()
+    var outcome = try work.outcome()
+    outcome.stallSeconds = CommunicationTotals.now() - began
+    return outcome
+  }
+
+  /// The outcome of the checkpoint under way, when it is done.
+  func poll() throws -> [Outcome] {
+    guard let underWay, underWay.work.isDone else { return [] }
+    return try finish()
+  }
+
+  /// Waits for the checkpoint under way.
+  func finish() throws -> [Outcome] {
+    guard let work = underWay?.work else { return [] }
+    underWay = nil
+    work.wait()
+    return [try work.outcome()]
+  }
+
+  /// One checkpoint being written.
+  private final class Work: @unchecked Sendable {
+    private let step: Int
+    private let stallSeconds: Double
+    private let body: () throws -> Void
+    private let done = NSCondition()
+    private var result: Result<Double, any Error>?
+
+    init(step: Int, stallSeconds: Double, _ body: @escaping () throws -> Void) {
+      self.step = step
+      self.stallSeconds = stallSeconds
+      self.body = body
+    }
+
+    var isDone: Bool { done.withLock { result != nil } }
+
+    func run() {
+      let began = CommunicationTotals.now()
+      let found = Result { try body() }.map { CommunicationTotals.now() - began }
+      done.withLock {
+        result = found
+        done.broadcast()
+      }
+    }
+
+    func wait() {
+      done.withLock { while result == nil { done.wait() } }
+    }
+
+    /// - Throws: what MPI said; anything else is the checkpoint's failure, not the run's.
+    func outcome() throws -> Outcome {
+      switch done.withLock({ result }) {
+      case .success(let seconds)?:
+        return Outcome(step: step, failure: nil, stallSeconds: stallSeconds, writeSeconds: seconds)
+      case .failure(let error as MPIError)?: throw error
+      case .failure(let error)?:
+        return Outcome(step: step, failure: error, stallSeconds: stallSeconds, writeSeconds: 0)
+      case nil: preconditionFailure("the checkpoint is not done")
+      }
+    }
+  }
+}
