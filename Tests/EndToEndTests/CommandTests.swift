@@ -68,8 +68,9 @@ extension EndToEndTests {
       let names = try FileManager.default.contentsOfDirectory(atPath: run.outputDirectory.path).sorted()
       #expect(
         names == [
-          "chat_template.jinja", "checkpoint-4", "checkpoint-6", "config.json", "metrics.jsonl", "model.safetensors",
-          "orpo_config.yaml", "runs", "tokenizer.json", "tokenizer_config.json", "trainer_state.json",
+          "chat_template.jinja", "checkpoint-4", "checkpoint-6", "config.json", "journal.jsonl", "metrics.jsonl",
+          "model.safetensors", "orpo_config.yaml", "runs", "tokenizer.json", "tokenizer_config.json",
+          "trainer_state.json",
         ])
       // The last window is short: steps 5 and 6.
       #expect(run.steps.compactMap { $0["step"]?.integer } == [4, 6])

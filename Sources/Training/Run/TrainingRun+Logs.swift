@@ -1,7 +1,9 @@
+import Checkpoints
 import Collectives
 import DataParallel
 import Decoder
 import Foundation
+import JSON
 import Kernels
 import ORPO
 import Packing
@@ -10,6 +12,30 @@ import Tensors
 
 /// What a run says: its plan before the first step, then metrics and evaluations.
 extension TrainingRun {
+  /// Before anything that belongs into it can happen. An output folder that cannot be made ends the run, a journal that
+  /// cannot be opened does not.
+  func openJournal() throws {
+    try communicator.together {
+      guard job.isRoot else { return }
+      try Folders.create(configuration.outputDir)
+      do {
+        journal = try RunJournal(path: configuration.outputDir + "/" + RunJournal.fileName)
+      } catch { job.note("warning: \(RunJournal.fileName): \(error); training goes on without it") }
+    }
+  }
+
+  func recordStart(resumed: Bool) throws {
+    let hosts = try communicator.allGather(communicator.hostName)
+    var names: [String] = []
+    for host in hosts where !names.contains(host) { names.append(host) }
+    journal?.append(
+      resumed ? "resumed" : "started", step: progress.step,
+      [
+        ("ranks", .integer(communicator.worldSize)), ("hosts", .array(names.map { .string($0) })),
+        ("total_steps", .integer(totalSteps)), ("version", .string(Version.text)),
+      ])
+  }
+
   func reportStart() throws {
     let hosts = try communicator.allGather(communicator.nodeLeader)
     try job.warnAboutThreads()

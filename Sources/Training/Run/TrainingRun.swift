@@ -42,6 +42,8 @@ package final class TrainingRun {
   let operationsPerPair: [Double]
   var console: Console?
   var log: MetricLog?
+  /// On rank 0; nil elsewhere and where it could not be opened.
+  var journal: RunJournal?
   var state = TrainerState()
   var window = MetricWindow()
   var progress = RunCheckpoint.Progress()
@@ -199,8 +201,10 @@ package final class TrainingRun {
 
   /// Loads the checkpoint to start from, opens the logs, and returns the first step to run.
   func begin() throws -> Int {
+    try openJournal()
     let resumed = try restore()
     let first = progress.step
+    try recordStart(resumed: resumed)
     state.maxSteps = totalSteps
     state.loggingSteps = configuration.loggingInterval(total: totalSteps)
     state.evalSteps = configuration.evalInterval(total: totalSteps)
@@ -234,6 +238,7 @@ package final class TrainingRun {
           decoder: step.decoder, moments: nil, modelFiles: modelFiles,
           stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]))
       log?.finish()
+      journal?.append("finished", step: state.globalStep)
       job.note("the trained model is in \(configuration.outputDir)")
     }
   }
