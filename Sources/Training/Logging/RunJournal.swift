@@ -4,14 +4,19 @@ package import JSON
 /// `journal.jsonl`: what happened to a run, one JSON object a line, over all its restarts: starts, checkpoints, skipped
 /// steps, signals. Lines are only ever added.
 ///
-/// A line that cannot be written is one warning, never an end of training.
-package final class RunJournal {
+/// A line that cannot be written is one warning, never an end of training. Any thread may append.
+package final class RunJournal: @unchecked Sendable {
   package static let fileName = "journal.jsonl"
 
   private let file: AppendedFile
   private let warn: (String) -> Void
   private let now: () -> Double
+  private let lock = NSLock()
   private var hasWarned = false
+  private var saved: RunStatus.SavedCheckpoint?
+
+  /// Step and time of the last `checkpoint_saved` of this process.
+  package var lastCheckpoint: RunStatus.SavedCheckpoint? { lock.withLock { saved } }
 
   /// Opens for appending, creating the file when missing.
   /// - Parameter now: seconds since 1970.
@@ -28,8 +33,12 @@ package final class RunJournal {
 
   /// - Parameter step: optimizer steps completed.
   package func append(_ event: String, step: Int, _ details: [(String, JSONValue)] = []) {
+    lock.lock()
+    defer { lock.unlock() }
+    let time = (now() * 1000).rounded() / 1000
+    if event == "checkpoint_saved" { saved = .init(step: step, time: time) }
     let head: [(key: String, value: JSONValue)] = [
-      ("time", .double((now() * 1000).rounded() / 1000)), ("event", .string(event)), ("step", .integer(step)),
+      ("time", .double(time)), ("event", .string(event)), ("step", .integer(step)),
     ]
     let object = JSONObject(head + details.map { (key: $0.0, value: $0.1) })
     do {

@@ -61,7 +61,12 @@ extension TrainingRun {
       return checkpoint
     }
     let search = try store.newest()
-    for damaged in search.damaged { job.note("warning: \(damaged.name) cannot be used: \(damaged.reason)") }
+    for damaged in search.damaged {
+      job.note("warning: \(damaged.name) cannot be used: \(damaged.reason)")
+      journal?.append(
+        "checkpoint_damaged", step: progress.step,
+        [("name", .string(damaged.name)), ("reason", .string(damaged.reason))])
+    }
     if search.checkpoint == nil, let damaged = search.damaged.first, start == .automatic {
       throw ResumeError(
         "\(configuration.outputDir) has no checkpoint that can be used (\(damaged.name): \(damaged.reason)); choose another output_dir, or begin anew there with --resume"
@@ -88,10 +93,12 @@ extension TrainingRun {
     var failed = [0.0]
     do {
       try moments.serving { try write(moments, step: done) }
+      journal?.append("checkpoint_saved", step: done)
     } catch let error as MPIError {
       throw error
     } catch {
       failed = [1]
+      journal?.append("checkpoint_failed", step: done, [("error", .string("\(error)"))])
       console?.note(
         "warning: checkpoint-\(done) could not be saved: \(error); training goes on, earlier checkpoints are untouched")
     }

@@ -1,9 +1,7 @@
-import Checkpoints
 import Collectives
 import DataParallel
 import Decoder
 import Foundation
-import JSON
 import Kernels
 import ORPO
 import Packing
@@ -12,30 +10,6 @@ import Tensors
 
 /// What a run says: its plan before the first step, then metrics and evaluations.
 extension TrainingRun {
-  /// Before anything that belongs into it can happen. An output folder that cannot be made ends the run, a journal that
-  /// cannot be opened does not.
-  func openJournal() throws {
-    try communicator.together {
-      guard job.isRoot else { return }
-      try Folders.create(configuration.outputDir)
-      do {
-        journal = try RunJournal(path: configuration.outputDir + "/" + RunJournal.fileName)
-      } catch { job.note("warning: \(RunJournal.fileName): \(error); training goes on without it") }
-    }
-  }
-
-  func recordStart(resumed: Bool) throws {
-    let hosts = try communicator.allGather(communicator.hostName)
-    var names: [String] = []
-    for host in hosts where !names.contains(host) { names.append(host) }
-    journal?.append(
-      resumed ? "resumed" : "started", step: progress.step,
-      [
-        ("ranks", .integer(communicator.worldSize)), ("hosts", .array(names.map { .string($0) })),
-        ("total_steps", .integer(totalSteps)), ("version", .string(Version.text)),
-      ])
-  }
-
   func reportStart() throws {
     let hosts = try communicator.allGather(communicator.nodeLeader)
     try job.warnAboutThreads()
@@ -77,12 +51,14 @@ extension TrainingRun {
 
   func logWindow() throws {
     guard !window.isEmpty else { return }
-    var peaks = [ProcessMemory.peakGB, window.exposedCommunication, window.communicationTail]
-    try communicator.agree(max: &peaks)
-    (window.exposedCommunication, window.communicationTail) = (peaks[1], peaks[2])
+    let memory = try communicator.allGather(Int(ProcessMemory.peakGB * 1e9)).map { Double($0) / 1e9 }
+    watch?.peakMemory(memory)
+    var waits = [window.exposedCommunication, window.communicationTail]
+    try communicator.agree(max: &waits)
+    (window.exposedCommunication, window.communicationTail) = (waits[0], waits[1])
     let entry = window.entry(
       step: state.globalStep, epoch: state.epoch, peakGFLOPs: gigaflops * Double(communicator.worldSize),
-      peakMemoryGB: peaks[0], skippedPairs: skippedPairs, skippedSteps: progress.skippedSteps)
+      peakMemoryGB: memory.max() ?? 0, skippedPairs: skippedPairs, skippedSteps: progress.skippedSteps)
     write(entry)
     window = MetricWindow()
   }
@@ -91,7 +67,9 @@ extension TrainingRun {
   func evaluate(step done: Int) throws {
     guard let evaluationPlan else { return }
     let began = ProcessInfo.processInfo.systemUptime
-    let evaluated = try step.evaluate(evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }
+    let evaluated = try reporting(.evaluating) {
+      try step.evaluate(evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }
+    }
     progress.evaluationDue = evaluated == nil
     guard let metrics = evaluated else { return }
     let seconds = ProcessInfo.processInfo.systemUptime - began
@@ -107,5 +85,6 @@ extension TrainingRun {
   func write(_ entry: LogEntry) {
     state.logHistory.append(entry)
     log?.write(entry)
+    watch?.logged(entry)
   }
 }

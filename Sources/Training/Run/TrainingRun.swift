@@ -3,6 +3,7 @@ import Collectives
 import DataParallel
 import Decoder
 import Foundation
+import JSON
 import Kernels
 import ModelFiles
 import ORPO
@@ -44,6 +45,9 @@ package final class TrainingRun {
   var log: MetricLog?
   /// On rank 0; nil elsewhere and where it could not be opened.
   var journal: RunJournal?
+  /// On rank 0.
+  var watch: StatusWriter?
+  let dataReport: JSONValue
   var state = TrainerState()
   var window = MetricWindow()
   var progress = RunCheckpoint.Progress()
@@ -94,6 +98,7 @@ package final class TrainingRun {
       wireDType: configuration.wireDType, evaluationPairs: data.evaluation)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
+    dataReport = data.reportJSON
     totalSteps = configuration.totalSteps(pairs: data.training.count, worldSize: communicator.worldSize)
     schedule = configuration.learningRateSchedule(totalSteps: totalSteps)
     identity = RunCheckpoint.Identity(
@@ -109,16 +114,22 @@ package final class TrainingRun {
     // An error message begins on a line of its own.
     defer { console?.finish() }
     StopSignals.listen()
-    let first = try begin()
-    if first == totalSteps, !progress.evaluationDue, try hasFinalModel() {
-      return job.note("all \(totalSteps) steps were done before: the trained model is in \(configuration.outputDir)")
+    do {
+      let first = try begin()
+      if first == totalSteps, !progress.evaluationDue, try hasFinalModel() {
+        recordEnd()
+        return job.note("all \(totalSteps) steps were done before: the trained model is in \(configuration.outputDir)")
+      }
+      try reportStart()
+      try beginTrace(first: first)
+      if progress.evaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
+      try stopBeforeTraining()
+      for index in first..<max(totalSteps, first) { try train(index) }
+      try finish()
+    } catch {
+      recordEnd(error)
+      throw error
     }
-    try reportStart()
-    try beginTrace(first: first)
-    if progress.evaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
-    try stopBeforeTraining()
-    for index in first..<max(totalSteps, first) { try train(index) }
-    try finish()
   }
 
   // MARK: - One step
@@ -145,6 +156,7 @@ package final class TrainingRun {
       tokensPerSecond: Double(outcome.tokens) / seconds)
     progress.step = done
     progress.optimizerSteps = step.optimizer.stepCount
+    watch?.stepped(figures(outcome, seconds: seconds))
     try noteSkip(outcome, plan)
     if done % configuration.loggingInterval(total: totalSteps) == 0 || done == totalSteps { try logWindow() }
     let stops = !outcome.ranksAskingToStop.isEmpty
@@ -153,7 +165,7 @@ package final class TrainingRun {
     }
     if stops || progress.evaluationDue { try stop(step: done) }
     if let interval = configuration.saveInterval(total: totalSteps), done % interval == 0 || done == totalSteps {
-      try save(step: done)
+      try reporting(.saving) { try save(step: done) }
     }
   }
 
@@ -168,6 +180,12 @@ package final class TrainingRun {
     console?.note(
       "warning: step \(progress.step) skipped: loss \(ProgressLine.number(outcome.metrics.loss)), grad_norm \(ProgressLine.number(outcome.gradientNorm)); "
         + "its pairs begin with \(names.joined(separator: ", "))")
+    journal?.append(
+      "step_skipped", step: progress.step,
+      [
+        ("loss", .double(outcome.metrics.loss)), ("grad_norm", .double(outcome.gradientNorm)),
+        ("pairs", .string(names.joined(separator: ", "))),
+      ])
     guard progress.skippedInARow >= Self.skipLimit else { return }
     try logWindow()
     throw TrainingStopped(
@@ -230,6 +248,7 @@ package final class TrainingRun {
   }
 
   func finish() throws {
+    watch?.enter(.saving)
     try communicator.requireSameParameters(step.decoder.parameters)
     try communicator.together {
       guard job.isRoot else { return }
@@ -238,7 +257,7 @@ package final class TrainingRun {
           decoder: step.decoder, moments: nil, modelFiles: modelFiles,
           stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]))
       log?.finish()
-      journal?.append("finished", step: state.globalStep)
+      recordEnd()
       job.note("the trained model is in \(configuration.outputDir)")
     }
   }
