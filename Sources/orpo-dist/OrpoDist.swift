@@ -19,13 +19,17 @@ struct OrpoDist: ParsableCommand {
           ... --resume                                  from the newest checkpoint on
         mpirun -n 4 orpo-dist bench --config run.yaml   where the time of a step goes
         orpo-dist plan --config run.yaml --ranks 16     what a run will take
+        orpo-dist status out                            how a run is doing
+        orpo-dist report out                            a run as one HTML page
         orpo-dist data --config run.yaml                what becomes of the rows
         orpo-dist generate --model out --prompt Hello   talk to the result
 
       Configuration keys are those of TRL's ORPOConfig; key=value arguments override the file.
       """,
     version: Version.text,
-    subcommands: [Train.self, Evaluate.self, Generate.self, Data.self, Bench.self, Plan.self, Check.self],
+    subcommands: [
+      Train.self, Evaluate.self, Generate.self, Data.self, Bench.self, Plan.self, Status.self, Report.self, Check.self,
+    ],
     defaultSubcommand: Check.self)
 
   static func main() {

@@ -25,6 +25,11 @@ extension EndToEndTests {
         says: ["--model", "--prompt", "--max-new-tokens", "--temperature", "--top-p", "--seed", "--raw"]),
       Line(arguments: ["bench", "--help"], says: ["--config", "--model", "--json", "--steps", "GFLOP/s"]),
       Line(arguments: ["plan", "--help"], says: ["--ranks", "--hosts", "--bandwidth", "--threads", "--json"]),
+      Line(arguments: ["status", "--help"], says: ["OUTPUT_DIR", "--json", "--verify"]),
+      Line(arguments: ["report", "--help"], says: ["OUTPUT_DIR", "--output"]),
+      Line(arguments: ["status"], exitCode: 64, says: ["output-dir"]),
+      Line(arguments: ["status", "no-such"], exitCode: 1, says: ["no-such: no such folder"]),
+      Line(arguments: ["report", "no-such"], exitCode: 1, says: ["no-such: no such folder"]),
       Line(arguments: ["bench", "--steps", "0"], exitCode: 64, says: ["--steps"]),
       Line(arguments: ["bench", "--model", "no-such"], ranks: 2, exitCode: 1, says: ["no-such"]),
       Line(arguments: ["plan", "--config", "x.yaml"], exitCode: 64, says: ["--ranks"]),
@@ -68,8 +73,9 @@ extension EndToEndTests {
       let names = try FileManager.default.contentsOfDirectory(atPath: run.outputDirectory.path).sorted()
       #expect(
         names == [
-          "chat_template.jinja", "checkpoint-4", "checkpoint-6", "config.json", "metrics.jsonl", "model.safetensors",
-          "orpo_config.yaml", "runs", "tokenizer.json", "tokenizer_config.json", "trainer_state.json",
+          "chat_template.jinja", "checkpoint-4", "checkpoint-6", "config.json", "data_report.json", "journal.jsonl",
+          "metrics.jsonl", "model.safetensors", "orpo_config.yaml", "runs", "status.json", "tokenizer.json",
+          "tokenizer_config.json", "trainer_state.json",
         ])
       // The last window is short: steps 5 and 6.
       #expect(run.steps.compactMap { $0["step"]?.integer } == [4, 6])

@@ -77,6 +77,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "save_steps", written: "null", resolved: "null"),
     KeyCase(key: "save_total_limit", written: "2", resolved: "2"),
     KeyCase(key: "report_to", written: "[tensorboard]", resolved: "tensorboard"),
+    KeyCase(key: "prometheus_file", written: "/var/lib/node/run.prom", resolved: "/var/lib/node/run.prom"),
     KeyCase(key: "trace", written: "true", resolved: "true"),
     KeyCase(key: "trace_steps", written: "5", resolved: "5"),
   ]
@@ -154,6 +155,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         save_steps: 500
         save_total_limit: null
         report_to: none
+        prometheus_file: null
         trace: false
         trace_steps: 3
 

@@ -66,6 +66,7 @@ extension TrainingConfiguration {
     ConfigurationKey("save_steps", \.saveSteps),
     ConfigurationKey("save_total_limit", \.saveTotalLimit),
     ConfigurationKey("report_to", \.reportTo),
+    ConfigurationKey("prometheus_file", \.prometheusFile),
     ConfigurationKey("trace", \.trace),
     ConfigurationKey("trace_steps", \.traceSteps),
   ]

@@ -95,6 +95,7 @@ extension TrainingConfiguration {
     trainFile = trainFile.map(Self.expandingHome)
     evalFile = evalFile.map(Self.expandingHome)
     outputDir = Self.expandingHome(outputDir)
+    prometheusFile = prometheusFile.map(Self.expandingHome)
   }
 
   private static func expandingHome(_ path: String) -> String {

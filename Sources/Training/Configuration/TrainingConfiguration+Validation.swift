@@ -71,6 +71,11 @@ extension TrainingConfiguration {
         name, "must be at least 1, or a share of the run" + (name == "logging_steps" ? "" : ", or null for never"))
     }
     if let saveTotalLimit { check.positive("save_total_limit", saveTotalLimit) }
+    if let prometheusFile {
+      check.range(
+        "prometheus_file", prometheusFile, "a path that ends in .prom: node_exporter reads no other files",
+        prometheusFile.hasSuffix(".prom"))
+    }
     check.positive("trace_steps", traceSteps)
     for name in ["eval_strategy", "evaluation_strategy"] { checkEvaluationStrategy(name, &check) }
     return check.problems

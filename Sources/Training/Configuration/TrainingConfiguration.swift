@@ -114,6 +114,8 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var saveTotalLimit: Int?
   /// Metric writers besides `metrics.jsonl` and the console.
   package var reportTo = Reports()
+  /// Text file for the textfile collector of Prometheus' node_exporter; null writes none. Ours.
+  package var prometheusFile: String?
   /// Write `output_dir/trace.json`, a timeline of some steps on all ranks. Ours.
   package var trace = false
   /// How many steps the timeline has; they begin after the first step of the run. Ours.

@@ -42,13 +42,14 @@ package final class AppendedFile {
   }
 
   /// Gives the file at `path` these contents; the old one stays until the new one is complete.
-  package static func replace(_ path: String, with contents: [UInt8]) throws(FileError) {
+  /// - Parameter durably: wait until they are on the disk.
+  package static func replace(_ path: String, with contents: [UInt8], durably: Bool = true) throws(FileError) {
     let temporary = "\(path).\(getpid()).tmp"
     unlink(temporary)
     do throws(FileError) {
       let file = try AppendedFile(path: temporary)
       try file.append(contents)
-      try file.synchronize()
+      if durably { try file.synchronize() }
       guard rename(temporary, path) == 0 else { throw FileError("replace", path, code: errno) }
     } catch {
       unlink(temporary)

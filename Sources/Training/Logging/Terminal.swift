@@ -21,6 +21,19 @@ package struct Terminal: Sendable {
     return device >= 0 && isatty(device) == 1 ? Terminal(device: device) : nil
   }
 
+  /// The terminal behind standard output; nil for a file or a pipe.
+  package static func onStandardOutput() -> Terminal? {
+    isatty(STDOUT_FILENO) == 1 ? Terminal(device: STDOUT_FILENO) : nil
+  }
+
+  /// Whether the locale's encoding is UTF-8, by the first of the variables that decide which is set.
+  package static var isUTF8: Bool {
+    let environment = ProcessInfo.processInfo.environment
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].compactMap { environment[$0] }.first { !$0.isEmpty } ?? ""
+    let encoding = locale.uppercased()
+    return encoding.contains("UTF-8") || encoding.contains("UTF8")
+  }
+
   /// - Parameter device: stays open for the life of the process.
   private init(device: Int32) {
     self.init {

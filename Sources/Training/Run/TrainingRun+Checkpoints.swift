@@ -63,7 +63,12 @@ extension TrainingRun {
       return checkpoint
     }
     let search = try store.newest()
-    for damaged in search.damaged { job.note("warning: \(damaged.name) cannot be used: \(damaged.reason)") }
+    for damaged in search.damaged {
+      job.note("warning: \(damaged.name) cannot be used: \(damaged.reason)")
+      journal?.append(
+        "checkpoint_damaged", step: progress.step,
+        [("name", .string(damaged.name)), ("reason", .string(damaged.reason))])
+    }
     if search.checkpoint == nil, let damaged = search.damaged.first, start == .automatic {
       throw ResumeError(
         "\(configuration.outputDir) has no checkpoint that can be used (\(damaged.name): \(damaged.reason)); choose another output_dir, or begin anew there with --resume"
@@ -120,7 +125,13 @@ extension TrainingRun {
   /// What became of a checkpoint.
   func note(_ outcome: CheckpointWriter.Outcome) {
     window.addStall(outcome.stallSeconds)
-    guard let failure = outcome.failure else { return }
+    guard let failure = outcome.failure else {
+      journal?.append(
+        "checkpoint_saved", step: outcome.step,
+        [("stall_seconds", .double(outcome.stallSeconds)), ("write_seconds", .double(outcome.writeSeconds))])
+      return
+    }
+    journal?.append("checkpoint_failed", step: outcome.step, [("error", .string("\(failure)"))])
     console?.note(
       "warning: checkpoint-\(outcome.step) could not be saved: \(failure); training goes on, earlier checkpoints are untouched"
     )

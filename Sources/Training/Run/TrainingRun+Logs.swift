@@ -51,12 +51,14 @@ extension TrainingRun {
 
   func logWindow() throws {
     guard !window.isEmpty else { return }
-    var peaks = [ProcessMemory.peakGB, window.exposedCommunication, window.communicationTail]
-    try communicator.agree(max: &peaks)
-    (window.exposedCommunication, window.communicationTail) = (peaks[1], peaks[2])
+    let memory = try communicator.allGather(Int(ProcessMemory.peakGB * 1e9)).map { Double($0) / 1e9 }
+    watch?.peakMemory(memory)
+    var waits = [window.exposedCommunication, window.communicationTail]
+    try communicator.agree(max: &waits)
+    (window.exposedCommunication, window.communicationTail) = (waits[0], waits[1])
     let entry = window.entry(
       step: state.globalStep, epoch: state.epoch, peakGFLOPs: gigaflops * Double(communicator.worldSize),
-      peakMemoryGB: peaks[0], skippedPairs: skippedPairs, skippedSteps: progress.skippedSteps)
+      peakMemoryGB: memory.max() ?? 0, skippedPairs: skippedPairs, skippedSteps: progress.skippedSteps)
     write(entry)
     window = MetricWindow()
   }
@@ -65,7 +67,9 @@ extension TrainingRun {
   func evaluate(step done: Int) throws {
     guard let evaluationPlan else { return }
     let began = ProcessInfo.processInfo.systemUptime
-    let evaluated = try step.evaluate(evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }
+    let evaluated = try reporting(.evaluating) {
+      try step.evaluate(evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }
+    }
     progress.evaluationDue = evaluated == nil
     guard let metrics = evaluated else { return }
     let seconds = ProcessInfo.processInfo.systemUptime - began
@@ -81,5 +85,6 @@ extension TrainingRun {
   func write(_ entry: LogEntry) {
     state.logHistory.append(entry)
     log?.write(entry)
+    watch?.logged(entry)
   }
 }

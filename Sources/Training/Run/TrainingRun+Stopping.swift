@@ -1,6 +1,7 @@
 import Checkpoints
 import Collectives
 import Foundation
+import JSON
 import ModelFiles
 
 /// A run that a signal asks to end: all ranks save at the same step and leave with the exit code that means "start me again".
@@ -45,6 +46,8 @@ extension TrainingRun {
     let others = named.count > 1 ? " and \(named.count - 1) more" : ""
     let text = "\(signals[first]) to rank \(first) on \(hosts[first])\(others): saving and stopping at step \(done)"
     if let console { console.note(text) } else { job.note(text) }
+    journal?.append("signal", step: done, [("message", .string(text))])
+    watch?.enter(.saving)
   }
 
   /// Whether the model of a run that is over lies in the output folder.

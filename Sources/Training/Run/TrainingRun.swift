@@ -3,6 +3,7 @@ import Collectives
 import DataParallel
 import Decoder
 import Foundation
+import JSON
 import Kernels
 import ModelFiles
 import ORPO
@@ -43,6 +44,11 @@ package final class TrainingRun {
   let operationsPerPair: [Double]
   var console: Console?
   var log: MetricLog?
+  /// On rank 0; nil elsewhere and where it could not be opened.
+  var journal: RunJournal?
+  /// On rank 0.
+  var watch: StatusWriter?
+  let dataReport: JSONValue
   var state = TrainerState()
   var window = MetricWindow()
   var progress = RunCheckpoint.Progress()
@@ -94,6 +100,7 @@ package final class TrainingRun {
     writer = try CheckpointWriter(step, communicator, job.pool)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
+    dataReport = data.reportJSON
     totalSteps = configuration.totalSteps(pairs: data.training.count, worldSize: communicator.worldSize)
     schedule = configuration.learningRateSchedule(totalSteps: totalSteps)
     identity = RunCheckpoint.Identity(
@@ -109,22 +116,24 @@ package final class TrainingRun {
     // An error message begins on a line of its own.
     defer { console?.finish() }
     StopSignals.listen()
-    let first = try begin()
-    if first == totalSteps, !progress.evaluationDue, try hasFinalModel() {
-      return job.note("all \(totalSteps) steps were done before: the trained model is in \(configuration.outputDir)")
-    }
-    try reportStart()
-    try beginTrace(first: first)
-    if progress.evaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
-    try stopBeforeTraining()
     do {
+      let first = try begin()
+      if first == totalSteps, !progress.evaluationDue, try hasFinalModel() {
+        recordEnd()
+        return job.note("all \(totalSteps) steps were done before: the trained model is in \(configuration.outputDir)")
+      }
+      try reportStart()
+      try beginTrace(first: first)
+      if progress.evaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
+      try stopBeforeTraining()
       for index in first..<max(totalSteps, first) { try train(index) }
-    } catch let error as any RaisedOnEveryRank {
-      // All ranks are here: what is being written comes to its end before MPI does.
-      _ = try writer.finish()
+      try finish()
+    } catch {
+      // Where all ranks are here, what is being written comes to its end before MPI does.
+      if error is any RaisedOnEveryRank { _ = try writer.finish() }
+      recordEnd(error)
       throw error
     }
-    try finish()
   }
 
   // MARK: - One step
@@ -152,6 +161,7 @@ package final class TrainingRun {
       tokensPerSecond: Double(outcome.tokens) / seconds)
     progress.step = done
     progress.optimizerSteps = step.optimizer.stepCount
+    watch?.stepped(figures(outcome, seconds: seconds))
     try noteSkip(outcome, plan)
     if done % configuration.loggingInterval(total: totalSteps) == 0 || done == totalSteps { try logWindow() }
     let stops = !outcome.ranksAskingToStop.isEmpty
@@ -160,7 +170,11 @@ package final class TrainingRun {
     }
     if stops || progress.evaluationDue { try stop(step: done) }
     guard let interval = configuration.saveInterval(total: totalSteps) else { return }
-    if done == totalSteps { _ = try saveNow(step: done) } else if done % interval == 0 { try save(step: done) }
+    if done == totalSteps {
+      try reporting(.saving) { _ = try saveNow(step: done) }
+    } else if done % interval == 0 {
+      try save(step: done)
+    }
   }
 
   func noteSkip(_ outcome: ORPOStep.Outcome, _ plan: StepPlan) throws {
@@ -174,6 +188,12 @@ package final class TrainingRun {
     console?.note(
       "warning: step \(progress.step) skipped: loss \(ProgressLine.number(outcome.metrics.loss)), grad_norm \(ProgressLine.number(outcome.gradientNorm)); "
         + "its pairs begin with \(names.joined(separator: ", "))")
+    journal?.append(
+      "step_skipped", step: progress.step,
+      [
+        ("loss", .double(outcome.metrics.loss)), ("grad_norm", .double(outcome.gradientNorm)),
+        ("pairs", .string(names.joined(separator: ", "))),
+      ])
     guard progress.skippedInARow >= Self.skipLimit else { return }
     try logWindow()
     throw TrainingStopped(
@@ -207,8 +227,10 @@ package final class TrainingRun {
 
   /// Loads the checkpoint to start from, opens the logs, and returns the first step to run.
   func begin() throws -> Int {
+    try openJournal()
     let resumed = try restore()
     let first = progress.step
+    try recordStart(resumed: resumed)
     state.maxSteps = totalSteps
     state.loggingSteps = configuration.loggingInterval(total: totalSteps)
     state.evalSteps = configuration.evalInterval(total: totalSteps)
@@ -234,6 +256,7 @@ package final class TrainingRun {
   }
 
   func finish() throws {
+    watch?.enter(.saving)
     for outcome in try writer.finish() { note(outcome) }
     try requireSameParameters(at: totalSteps)
     try communicator.together {
@@ -243,6 +266,7 @@ package final class TrainingRun {
           step.decoder.layout, UnsafeBufferPointer(step.decoder.parameters), moments: nil, modelFiles: modelFiles,
           stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]))
       log?.finish()
+      recordEnd()
       job.note("the trained model is in \(configuration.outputDir)")
     }
   }
