@@ -65,7 +65,7 @@ let package = Package(
     module("Packing"),
     module("ModelFiles", ["Tensors", "JSON"]),
     module("Collectives", ["CMPI"]),
-    module("Tokenization", ["JSON", "CUTF8Proc"]),
+    module("Tokenization", ["ModelFiles", "JSON", "CUTF8Proc"]),
     module("Kernels", ["Tensors", "Timeline", "COneDNN", "CBFloat16"]),
     module("Tensors"),
     module("Timeline"),
