@@ -87,7 +87,8 @@ extension DecoderConfiguration {
     let headDim = try reader.integer("llama.attention.key_length") ?? hiddenSize / heads
     guard headDim > 0, headDim % 2 == 0, headDim < 1 << 16 else {
       throw .configuration(
-        "\(file.path): llama.attention.key_length (or embedding_length / head_count) is \(headDim); expected an even number from 2 to 65534")
+        "\(file.path): llama.attention.key_length (or embedding_length / head_count) is \(headDim); expected an even number from 2 to 65534"
+      )
     }
     if let rotary = try reader.integer("llama.rope.dimension_count"), rotary != headDim {
       throw .configuration(

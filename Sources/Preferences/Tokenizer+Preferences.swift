@@ -23,9 +23,11 @@ extension ChatRenderer {
           continueFinalMessage: conversation.continueFinalMessage, variables: variables,
           tools: conversation.arguments["tools"], extra: Dictionary(extra) { $1 })
       }
-      return try self.render(requests).map { $0.mapError { error in
-        ChatRenderingError(error.isLimit ? "\(tokenizer.chatTemplateOrigin): \(error)" : error.description)
-      } }
+      return try self.render(requests).map {
+        $0.mapError { error in
+          ChatRenderingError(error.isLimit ? "\(tokenizer.chatTemplateOrigin): \(error)" : error.description)
+        }
+      }
     }
   }
 }

@@ -49,10 +49,21 @@ final class ChatHelper {
 
   deinit {
     close(socket)
+    _ = endingSignal()
+  }
+
+  /// Ends the process and says which signal ended it.
+  private func endingSignal() -> Int32 {
+    if let known = signalAtEnd { return known }
+    // Nothing happens to one that has ended already.
     kill(process, SIGKILL)
     var status: Int32 = 0
     waitpid(process, &status, 0)
+    signalAtEnd = status & 0x7F
+    return status & 0x7F
   }
+
+  private var signalAtEnd: Int32?
 
   /// Renders requests in order, appending to `results`. Returns what to report for the next request when the helper was
   /// lost over it.
@@ -85,16 +96,22 @@ final class ChatHelper {
         deadline = Date().addingTimeInterval(patience)
       }
       if remaining == 0 { break }
-      if ended { return ChatTemplateError(type: "HelperEnded", message: "rendering ended the Python process") }
+      if ended {
+        // The helper's timer of processor time, for what Python would not be interrupted in.
+        if endingSignal() == SIGPROF { return Self.outOfTime(settings) }
+        return ChatTemplateError(type: "HelperEnded", message: "ended the Python process it is rendered in")
+      }
       if received.count - consumed > settings.replyLimit {
         return ChatTemplateError(
           type: "TooLong", message: "the helper sent more than \(settings.replyLimit) bytes for one text")
       }
-      if Date() > deadline {
-        return ChatTemplateError(type: "TimeoutError", message: "took more than \(settings.timeLimit) seconds")
-      }
+      if Date() > deadline { return Self.outOfTime(settings) }
     }
     return nil
+  }
+
+  private static func outOfTime(_ settings: Settings) -> ChatTemplateError {
+    ChatTemplateError(type: "TimeoutError", message: "took more than \(settings.timeLimit) seconds")
   }
 
   private func append(_ request: ChatRequest, to output: inout [UInt8]) {

@@ -90,7 +90,8 @@ struct Component {
     if let literal = value.string ?? value["String"]?.string { return .literal(Array(literal.utf8)) }
     guard let expression = value["Regex"]?.string else { throw malformed(name, "must hold \"String\" or \"Regex\"") }
     guard expression.utf8.count <= Self.longestText else {
-      throw malformed(name, "is a regular expression of \(expression.utf8.count) bytes; at most \(Self.longestText) are accepted")
+      throw malformed(
+        name, "is a regular expression of \(expression.utf8.count) bytes; at most \(Self.longestText) are accepted")
     }
     return try .expression(expression, file: file, key: "\(key).\(name)")
   }

@@ -17,14 +17,14 @@ package final class AppendedFile {
     descriptor = open(path, flags, 0o666)
     guard descriptor >= 0 else {
       if errno == ELOOP { throw FileError("open", path, reason: "it is a link, and links are not written through") }
-      if errno == ENXIO { throw FileError("open", path, reason: "it is a pipe or a device; expected a regular file") }
+      if errno == ENXIO { throw FileError("open", path, reason: "it is a pipe; expected a regular file") }
       throw FileError("open", path, code: errno)
     }
     var status = stat()
     let isKnown = fstat(descriptor, &status) == 0
     length = isKnown ? status.st_size : 0
-    guard !isKnown || status.st_mode & S_IFMT == S_IFREG else {
-      throw FileError("open", path, reason: "it is a pipe or a device; expected a regular file")
+    guard !isKnown || status.st_mode & S_IFMT != S_IFIFO else {
+      throw FileError("open", path, reason: "it is a pipe; expected a regular file")
     }
   }
 

@@ -86,7 +86,7 @@ package struct ModelSourceError: Error, CustomStringConvertible, Equatable {
 
 extension GGUFVocabulary {
   /// The tokenizer in the file's metadata (`tokenizer.ggml.*`).
-  init(_ file: GGUFFile) throws {
+  package init(_ file: GGUFFile) throws {
     func value(_ key: String) -> GGUFValue? { file["tokenizer.ggml.\(key)"] }
     guard let model = value("model")?.string, let tokens = value("tokens")?.strings else {
       throw ModelSourceError(
