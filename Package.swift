@@ -11,12 +11,15 @@ import PackageDescription
 // CI turns warnings into errors; a newer compiler's new warnings never stop a user's build.
 let strict = Context.environment["ORPO_DIST_STRICT"] == nil ? [] : ["-warnings-as-errors"]
 
+let fuzzing = Context.environment["ORPO_DIST_FUZZ"] != nil
+let coverage = fuzzing ? ["-sanitize=fuzzer"] : []
+
 let swift: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .enableUpcomingFeature("InternalImportsByDefault"),
   .enableUpcomingFeature("MemberImportVisibility"),
   .enableUpcomingFeature("ExistentialAny"),
-  .unsafeFlags(instructionSet.flatMap { ["-Xcc", $0] } + strict),
+  .unsafeFlags(instructionSet.flatMap { ["-Xcc", $0] } + strict + coverage),
 ]
 let c: [CSetting] = [.unsafeFlags(instructionSet + ["-Wall", "-Wextra"])]
 
@@ -65,7 +68,7 @@ let package = Package(
     module("Packing"),
     module("ModelFiles", ["Tensors", "JSON"]),
     module("Collectives", ["CMPI"]),
-    module("Tokenization", ["JSON", "CUTF8Proc"]),
+    module("Tokenization", ["ModelFiles", "JSON", "CUTF8Proc"]),
     module("Kernels", ["Tensors", "Timeline", "COneDNN", "CBFloat16"]),
     module("Tensors"),
     module("Timeline"),
@@ -96,6 +99,18 @@ let package = Package(
       swiftSettings: swift),
   ]
 )
+
+// Fuzzers of what reads files from outside (launch/fuzz.sh). Coverage is counted in every module, and libFuzzer brings the
+// program's entry.
+if fuzzing {
+  package.targets.append(
+    .executableTarget(
+      name: "fuzz",
+      dependencies: [
+        "Training", "Checkpoints", "Preferences", "Decoder", "ModelFiles", "Tokenization", "JSON",
+      ], path: "Tests/Fuzz", exclude: ["Seeds"], swiftSettings: swift + [.unsafeFlags(["-parse-as-library"])],
+      linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+}
 
 // Kernels by themselves (benchmarks/README.md). Only for those who ask: nobody else fetches what it needs. The plugin looks for
 // folders inside one that is called Benchmarks.

@@ -34,6 +34,9 @@ extension DecoderConfiguration {
       throw .configuration("config.json: num_attention_heads is \(heads); expected a positive number")
     }
     let vocabSize = try reader.requiredInteger("vocab_size")
+    guard vocabSize > 0 else {
+      throw .configuration("config.json: vocab_size is \(vocabSize); expected a positive number")
+    }
     // As in torch.nn.Embedding, a negative one counts from the end.
     let padTokenID = try reader.integer("pad_token_id").map { (-vocabSize..<0).contains($0) ? $0 + vocabSize : $0 }
     let maxPositions = try reader.integer("max_position_embeddings") ?? (family == .mistral ? 131_072 : 2048)

@@ -85,6 +85,11 @@ extension DecoderConfiguration {
     let heads = try reader.required("llama.attention.head_count")
     guard heads > 0 else { throw .configuration("\(file.path): llama.attention.head_count is \(heads)") }
     let headDim = try reader.integer("llama.attention.key_length") ?? hiddenSize / heads
+    guard headDim > 0, headDim % 2 == 0, headDim < 1 << 16 else {
+      throw .configuration(
+        "\(file.path): llama.attention.key_length (or embedding_length / head_count) is \(headDim); expected an even number from 2 to 65534"
+      )
+    }
     if let rotary = try reader.integer("llama.rope.dimension_count"), rotary != headDim {
       throw .configuration(
         "\(file.path): llama.rope.dimension_count is \(rotary) of \(headDim); this version rotates whole heads only")
@@ -145,6 +150,10 @@ private struct GGUFReader {
       throw .configuration("\(file.path): llama.rope.freq_base is \(theta); expected more than 1")
     }
     if let info = file.info("rope_freqs.weight") {
+      guard info.count == headDim / 2 else {
+        throw .configuration(
+          "\(file.path): rope_freqs.weight has \(info.count) values; expected half of the head's \(headDim)")
+      }
       var factors = [Float](repeating: 0, count: info.count)
       do { try factors.withUnsafeMutableBufferPointer { try file.read("rope_freqs.weight", into: $0) } } catch {
         throw .configuration("\(error)")

@@ -9,8 +9,11 @@ package struct JSONError: Error, CustomStringConvertible, Equatable {
 }
 
 extension JSONValue {
+  /// Most values a document may hold: a value of two bytes takes some 70 in memory.
+  package static let mostValues = 8 << 20
+
   /// Parses one document. Duplicate keys keep the last value (as Python does); nesting is limited to 2048 by the
-  /// parser.
+  /// parser, the number of values to `mostValues`.
   /// - Throws: `JSONError` naming line and column.
   package init(parsing bytes: some Collection<UInt8>) throws(JSONError) {
     let parsed: Result<JSONValue, JSONError>? = bytes.withContiguousStorageIfAvailable(Self.parse)
@@ -20,6 +23,13 @@ extension JSONValue {
   package init(parsing text: String) throws(JSONError) { try self.init(parsing: Array(text.utf8)) }
 
   private static func parse(_ bytes: UnsafeBufferPointer<UInt8>) -> Result<JSONValue, JSONError> {
+    if bytes.count > 2 * mostValues, let place = Self.firstBeyondLimit(bytes) {
+      let head = bytes[..<place]
+      let lineStart = head.lastIndex(of: 0x0A).map { $0 + 1 } ?? 0
+      let reason = "more than \(mostValues) values"
+      return .failure(
+        JSONError(line: head.count { $0 == 0x0A } + 1, column: place - lineStart + 1, reason: reason))
+    }
     var error = json_error_t()
     // JSON_ALLOW_NUL: "\u0000" is legal in strings and occurs in vocabularies.
     let flags = Int(JSON_DECODE_ANY) | Int(JSON_ALLOW_NUL)
@@ -36,6 +46,25 @@ extension JSONValue {
     }
     defer { orpo_json_release(root) }
     return .success(value(root))
+  }
+
+  /// Where the values outnumber `mostValues`: every value but the first of a list or object follows a comma.
+  private static func firstBeyondLimit(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
+    var values = 1
+    var inString = false
+    var index = 0
+    while index < bytes.count {
+      switch bytes[index] {
+      case UInt8(ascii: "\""): inString.toggle()
+      case UInt8(ascii: "\\") where inString: index += 1
+      case UInt8(ascii: ","), UInt8(ascii: "["), UInt8(ascii: "{"):
+        if !inString { values += 1 }
+        if values > mostValues { return index }
+      default: break
+      }
+      index += 1
+    }
+    return nil
   }
 
   private static func value(_ json: UnsafeMutablePointer<json_t>) -> JSONValue {

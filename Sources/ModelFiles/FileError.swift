@@ -7,6 +7,8 @@ package struct FileError: Error, CustomStringConvertible, Equatable {
   package var path: String
   /// `errno`; 0 when the file ended early.
   package var code: Int32
+  /// Says more than `code` where the system has no word for it.
+  package var reason: String?
 
   package init(_ operation: String, _ path: String, code: Int32) {
     self.operation = operation
@@ -14,7 +16,13 @@ package struct FileError: Error, CustomStringConvertible, Equatable {
     self.code = code
   }
 
+  package init(_ operation: String, _ path: String, reason: String) {
+    self.init(operation, path, code: 0)
+    self.reason = reason
+  }
+
   package var description: String {
+    if let reason { return "cannot \(operation) \(path): \(reason)" }
     if code == 0 {
       return "cannot \(operation) \(path): the file ended early; it may have been cut off or changed meanwhile"
     }

@@ -20,7 +20,8 @@ package final class ReadableFile: Sendable {
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       close(descriptor)
-      throw FileError("read", path, code: status.st_mode & S_IFMT == S_IFDIR ? EISDIR : EINVAL)
+      if status.st_mode & S_IFMT == S_IFDIR { throw FileError("read", path, code: EISDIR) }
+      throw FileError("read", path, reason: "it is a pipe, a socket or a device; expected a regular file")
     }
     self.path = path
     self.size = Int(status.st_size)
@@ -64,4 +65,28 @@ package final class ReadableFile: Sendable {
   }
 
   package func contents() throws(FileError) -> [UInt8] { try bytes(at: 0, count: size) }
+
+  /// The whole file at `path`, or nil when there is none.
+  /// - Parameter limit: bytes; a longer file is an error, before memory is taken for it.
+  /// - Throws: `FileError`.
+  package static func contents(ifPresent path: String, limit: Int) throws(FileError) -> [UInt8]? {
+    let file: ReadableFile
+    do throws(FileError) { file = try ReadableFile(path: path) } catch {
+      if error.code == ENOENT { return nil }
+      throw error
+    }
+    return try file.contents(limit: limit)
+  }
+
+  /// As `contents(ifPresent:limit:)`, for a file that must be there.
+  package static func contents(_ path: String, limit: Int) throws(FileError) -> [UInt8] {
+    try ReadableFile(path: path).contents(limit: limit)
+  }
+
+  private func contents(limit: Int) throws(FileError) -> [UInt8] {
+    guard size <= limit else {
+      throw FileError("read", path, reason: "it has \(size) bytes; at most \(limit) are accepted for such a file")
+    }
+    return try contents()
+  }
 }

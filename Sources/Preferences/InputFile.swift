@@ -26,11 +26,17 @@ final class InputFile {
 
   init(path: String) throws(PreferenceFileError) {
     self.path = path
-    descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // Non-blocking, so that a named pipe is an error and not a wait.
+    descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw .cannotOpen(file: path, reason: Self.message(errno)) }
     var status = stat()
-    if fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+    guard fstat(descriptor, &status) == 0 else { throw .cannotOpen(file: path, reason: Self.message(errno)) }
+    if status.st_mode & S_IFMT == S_IFDIR {
       throw .cannotOpen(file: path, reason: "it is a directory, name the files in it")
+    }
+    // Data are read more than once: to see their layout, to compare them between ranks, to train.
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw .cannotOpen(file: path, reason: "it is a pipe, a socket or a device; expected a regular file")
     }
     try detectCompression()
   }

@@ -18,12 +18,16 @@ extension ChatRenderer {
         // `tools` is a parameter of its own in transformers, whatever else the row sets is a variable.
         let extra = conversation.arguments.members.filter { $0.key != "tools" }.map { ($0.key, $0.value) }
         return ChatRequest(
-          template: template, messages: .array(conversation.messages),
+          template: template, templateOrigin: tokenizer.chatTemplateOrigin, messages: .array(conversation.messages),
           addGenerationPrompt: conversation.addGenerationPrompt,
           continueFinalMessage: conversation.continueFinalMessage, variables: variables,
           tools: conversation.arguments["tools"], extra: Dictionary(extra) { $1 })
       }
-      return try self.render(requests).map { $0.mapError { ChatRenderingError($0.description) } }
+      return try self.render(requests).map {
+        $0.mapError { error in
+          ChatRenderingError(error.isLimit ? "\(tokenizer.chatTemplateOrigin): \(error)" : error.description)
+        }
+      }
     }
   }
 }

@@ -8,6 +8,11 @@ final class ChatHelper {
     var clock: String?
     var timeLimit: Double
     var memoryLimit: Int
+    /// Bytes of UTF-8 that one render may make.
+    var outputLimit: Int
+
+    /// Bytes of a reply: every byte of the text could be written as six.
+    var replyLimit: Int { 6 * outputLimit + (1 << 16) }
   }
 
   private let settings: Settings
@@ -15,6 +20,8 @@ final class ChatHelper {
   private let socket: Int32
   private var received: [UInt8] = []
   private var consumed = 0
+  /// Whether the kernel took the helper's filter of system calls.
+  private(set) var systemCallsAreFiltered = false
   private var knownTemplates: [[UInt8]: Int] = [:]
 
   init(_ settings: Settings) throws {
@@ -23,6 +30,7 @@ final class ChatHelper {
     let hello: JSONValue = [
       "parent": .integer(Int(getpid())), "now": settings.clock.map { .string($0) } ?? .null,
       "seconds": .double(settings.timeLimit), "memory": .integer(settings.memoryLimit),
+      "output": .integer(settings.outputLimit),
     ]
     var output = Array((hello.serialized() + "\n").utf8)
     var written = 0
@@ -31,6 +39,7 @@ final class ChatHelper {
       try exchange(&output, &written, until: deadline)
       if let reply = nextReply() {
         if let reason = reply["fatal"]?.string { throw Self.unusable(settings.python, reason) }
+        systemCallsAreFiltered = reply["filtered"]?.bool ?? false
         return
       }
       if ended { throw Self.unusable(settings.python, "it ended at once") }
@@ -40,15 +49,27 @@ final class ChatHelper {
 
   deinit {
     close(socket)
+    _ = endingSignal()
+  }
+
+  /// Ends the process and says which signal ended it.
+  private func endingSignal() -> Int32 {
+    if let known = signalAtEnd { return known }
+    // Nothing happens to one that has ended already.
     kill(process, SIGKILL)
     var status: Int32 = 0
     waitpid(process, &status, 0)
+    signalAtEnd = status & 0x7F
+    return status & 0x7F
   }
+
+  private var signalAtEnd: Int32?
 
   /// Renders requests in order, appending to `results`. Returns what to report for the next request when the helper was
   /// lost over it.
+  /// - Parameter stopsLeft: how many more renders may be stopped at a limit; at 0 it returns at once.
   func render(
-    _ requests: ArraySlice<ChatRequest>, _ results: inout [Result<String, ChatTemplateError>]
+    _ requests: ArraySlice<ChatRequest>, _ results: inout [Result<String, ChatTemplateError>], stopsLeft: inout Int
   ) throws -> ChatTemplateError? {
     var output: [UInt8] = []
     var written = 0
@@ -65,17 +86,32 @@ final class ChatHelper {
       }
       try exchange(&output, &written, until: deadline)
       while remaining > 0, let reply = nextReply() {
-        results.append(Self.result(reply))
+        let result = Self.result(reply)
+        results.append(result)
         remaining -= 1
+        if case .failure(let error) = result, error.isLimit {
+          stopsLeft -= 1
+          if stopsLeft == 0 { return nil }
+        }
         deadline = Date().addingTimeInterval(patience)
       }
       if remaining == 0 { break }
-      if ended { return ChatTemplateError(type: "HelperEnded", message: "rendering ended the Python process") }
-      if Date() > deadline {
-        return ChatTemplateError(type: "TimeoutError", message: "took more than \(settings.timeLimit) seconds")
+      if ended {
+        // The helper's timer of processor time, for what Python would not be interrupted in.
+        if endingSignal() == SIGPROF { return Self.outOfTime(settings) }
+        return ChatTemplateError(type: "HelperEnded", message: "ended the Python process it is rendered in")
       }
+      if received.count - consumed > settings.replyLimit {
+        return ChatTemplateError(
+          type: "TooLong", message: "the helper sent more than \(settings.replyLimit) bytes for one text")
+      }
+      if Date() > deadline { return Self.outOfTime(settings) }
     }
     return nil
+  }
+
+  private static func outOfTime(_ settings: Settings) -> ChatTemplateError {
+    ChatTemplateError(type: "TimeoutError", message: "took more than \(settings.timeLimit) seconds")
   }
 
   private func append(_ request: ChatRequest, to output: inout [UInt8]) {
@@ -167,6 +203,8 @@ extension ChatHelper {
     defer { posix_spawn_file_actions_destroy(&actions) }
     posix_spawn_file_actions_adddup2(&actions, ends.1, 0)
     posix_spawn_file_actions_adddup2(&actions, ends.1, 1)
+    // What Python would say there could come from a template.
+    posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
     let environment = ProcessInfo.processInfo.environment
     let passed = ["PATH", "TZ", "LD_LIBRARY_PATH"].compactMap { name in environment[name].map { "\(name)=\($0)" } }
     // -I: no user's or current folder's modules.

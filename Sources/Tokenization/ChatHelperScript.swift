@@ -2,8 +2,8 @@
 ///
 /// The first line sets limits and the clock; `{"template": n, "source": text}` defines a template (no reply), other
 /// lines render. Templates come from model repositories and are not trusted: Jinja's immutable sandbox, plain JSON
-/// values only, and a process that can open no file, write no file, start no process and outlive neither its limits nor
-/// its parent.
+/// values only, and a process that can open no file, write no file, start no process, make no system call but those it
+/// computes and answers with, and outlive neither its limits nor its parent.
 enum ChatHelperScript {
   static let source = #"""
     import sys
@@ -28,8 +28,10 @@ enum ChatHelperScript {
     import datetime
     import os
     import pprint
+    import platform
     import resource
     import signal
+    import struct
     import unicodedata
 
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # what the parent had open
@@ -41,6 +43,10 @@ enum ChatHelperScript {
 
 
     class OutOfTime(BaseException):
+        pass
+
+
+    class TooLong(Exception):
         pass
 
 
@@ -110,6 +116,7 @@ enum ChatHelperScript {
         environment.filters["tojson"] = tojson
         environment.globals.update(
             raise_exception=raise_exception, strftime_now=strftime_now, dict=DictMaker(), namespace=PlainNamespace)
+        del environment.globals["lipsum"]  # random text of any length
         return environment.from_string(source)
 
 
@@ -177,7 +184,8 @@ enum ChatHelperScript {
             messages=chat, tools=request["tools"], documents=None, add_generation_prompt=request["generation"],
             **request["variables"])
         text = cut(text, final) if continued else text
-        text.encode("utf-8")
+        if len(text.encode("utf-8")) > settings["output"]:
+            raise TooLong()
         return text
 
 
@@ -185,7 +193,40 @@ enum ChatHelperScript {
         raise OutOfTime()
 
 
+    # System calls of a process that only computes, reads requests, writes replies and manages its own memory.
+    CALLS = {
+        "x86_64": (0xC000003E, (0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 25, 28, 36, 38, 39, 60, 96, 131, 201, 202, 219,
+                                228, 231, 262, 318)),
+        "aarch64": (0xC00000B7, (57, 62, 63, 64, 73, 79, 80, 93, 94, 98, 102, 103, 113, 128, 132, 134, 135, 139, 169, 172,
+                                 214, 215, 216, 222, 226, 233, 278)),
+    }
+
+
+    def allow_only_computing():
+        # A seccomp filter: any other call fails with EPERM. Returns whether the kernel took it.
+        if platform.machine() not in CALLS:
+            return False
+        architecture, calls = CALLS[platform.machine()]
+        filter = [(0x20, 0, 0, 4), (0x15, 1, 0, architecture), (0x06, 0, 0, 0x00050001), (0x20, 0, 0, 0)]
+        for index, call in enumerate(calls):
+            filter.append((0x15, len(calls) - index, 0, call))
+        filter += [(0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+        code = b"".join(struct.pack("HBBI", *step) for step in filter)
+        buffer = ctypes.create_string_buffer(code, len(code))
+        program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(filter), ctypes.addressof(buffer)), 16)
+        prctl = ctypes.CDLL(None).prctl
+        prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+        return prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, ctypes.addressof(program), 0, 0) == 0
+
+
+    def limit_time(seconds):
+        # The first raises OutOfTime between two of Python's steps; the second, of processor time, ends the process.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds + 1 if seconds else 0)
+
+
     signal.signal(signal.SIGALRM, alarm)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     compiled("{% for m in [1] %}{{ m|tojson }}{{ strftime_now('%d %b %Y') }}{{ [m]|pprint }}{% endfor %}").render()
     try:
         compiled("{{ raise_exception('ready') }}").render()
@@ -194,29 +235,34 @@ enum ChatHelperScript {
     resource.setrlimit(resource.RLIMIT_AS, (settings["memory"], settings["memory"]))
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         resource.setrlimit(limit, (0, 0))
-    say({"ready": jinja2.__version__})
+    say({"ready": jinja2.__version__, "filtered": allow_only_computing()})
 
+    TOO_LONG = {"error": "TooLong", "message": f"made more than {settings['output'] >> 20} MB of text"}
     for line in sys.stdin:
-        request = json.loads(line)
-        if "source" in request:
-            sources[request["template"]] = request["source"]
-            continue
         reply = {}
         try:
-            signal.setitimer(signal.ITIMER_REAL, settings["seconds"])
+            request = json.loads(line)
+            if "source" in request:
+                sources[request["template"]] = request["source"]
+                continue
+            limit_time(settings["seconds"])
             try:
                 reply = {"text": rendered(request)}
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                limit_time(0)
         except OutOfTime:
             reply = {"error": "TimeoutError", "message": f"took more than {settings['seconds']} seconds"}
         except MemoryError:
             reply = {"error": "MemoryError", "message": f"took more than {settings['memory'] >> 20} MB"}
+        except TooLong:
+            reply = TOO_LONG
+        except RecursionError:
+            reply = {"error": "RecursionError", "message": "the conversation or the template is nested too deep"}
         except Exception as error:
-            reply = {"error": type(error).__name__, "message": str(error)}
+            reply = {"error": type(error).__name__, "message": str(error)[:4000]}
         try:
             say(reply)
         except (MemoryError, UnicodeError):
-            say({"error": "MemoryError", "message": "the rendered text is too long"})
+            say(TOO_LONG)
     """#
 }

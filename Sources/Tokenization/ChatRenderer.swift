@@ -8,13 +8,13 @@ internal import Synchronization
 /// processes later is not safe with every network. Not needed when no text is rendered. May be used from several
 /// threads.
 package final class ChatRenderer: Sendable {
-  private let helper: Mutex<ChatHelper?>
+  private let state: Mutex<State>
   private let settings: ChatHelper.Settings
 
   private init(_ settings: ChatHelper.Settings) throws {
-    helper = Mutex(nil)
+    state = Mutex(State(helper: nil))
     self.settings = settings
-    try helper.withLock { $0 = try ChatHelper(settings) }
+    try state.withLock { $0.helper = try ChatHelper(settings) }
   }
 
   deinit { stop() }
@@ -25,12 +25,13 @@ package final class ChatRenderer: Sendable {
   ///   - clock: what templates take for now (ISO 8601, without zone); the real time when nil.
   ///   - timeLimit: seconds for one render.
   ///   - memoryLimit: address space of the helper in bytes.
+  ///   - outputLimit: bytes of UTF-8 that one render may make.
   /// - Throws: `ChatRendererError` saying what to install.
   package static func start(
-    clock: String? = nil, timeLimit: Double = 10, memoryLimit: Int = 1 << 29
+    clock: String? = nil, timeLimit: Double = 10, memoryLimit: Int = 1 << 29, outputLimit: Int = 32 << 20
   ) throws -> ChatRenderer {
     let settings = ChatHelper.Settings(
-      python: try python(), clock: clock, timeLimit: timeLimit, memoryLimit: memoryLimit)
+      python: try python(), clock: clock, timeLimit: timeLimit, memoryLimit: memoryLimit, outputLimit: outputLimit)
     return try ChatRenderer(settings)
   }
 
@@ -47,26 +48,47 @@ package final class ChatRenderer: Sendable {
   }
 
   /// Renders many chats, in order; one that fails does not stop the others.
+  ///
+  /// One conversation may be too much for an honest template; a template that is stopped at a limit again and again
+  /// would keep a run waiting for hours and is an error.
   package func render(_ requests: [ChatRequest]) throws -> [Result<String, ChatTemplateError>] {
-    try helper.withLock { helper in
+    try state.withLock { state in
       var results: [Result<String, ChatTemplateError>] = []
       while results.count < requests.count {
         let current: ChatHelper
-        if let running = helper { current = running } else { current = try ChatHelper(settings) }
-        helper = current
-        let ended = try current.render(requests[results.count...], &results)
+        if let running = state.helper { current = running } else { current = try ChatHelper(settings) }
+        state.helper = current
+        let ended = try current.render(requests[results.count...], &results, stopsLeft: &state.stopsLeft)
         if let ended {
           // The render under way took the helper with it; the others get a new one.
-          helper = nil
+          state.helper = nil
+          state.stopsLeft -= 1
           results.append(.failure(ended))
         }
+        guard state.stopsLeft <= 0 else { continue }
+        state = State(helper: nil)
+        let origin = requests[results.count - 1].templateOrigin.map { "\($0): " } ?? ""
+        guard case .failure(let last)? = results.last else { continue }
+        throw ChatRendererError(
+          description: "\(origin)the chat template was stopped \(State.mostStops) times, the last time because it "
+            + "\(last.message); look at the template, or use another model folder")
       }
       return results
     }
   }
 
+  private struct State {
+    static let mostStops = 3
+    var helper: ChatHelper?
+    /// How many more renders may be stopped at a limit.
+    var stopsLeft = mostStops
+  }
+
+  /// Whether the helper runs under a filter of system calls, as it does wherever the kernel allows that.
+  package var systemCallsAreFiltered: Bool { state.withLock { $0.helper?.systemCallsAreFiltered ?? false } }
+
   /// Ends the helper. A later render starts it again.
-  package func stop() { helper.withLock { $0 = nil } }
+  package func stop() { state.withLock { $0.helper = nil } }
 
   private static func python() throws -> String {
     let environment = ProcessInfo.processInfo.environment

@@ -4,6 +4,8 @@ package import JSON
 package struct ChatRequest: Sendable {
   /// The Jinja template (`Tokenizer.chatTemplate`).
   package var template: String
+  /// Where the template was read, for errors about it (`Tokenizer.chatTemplateOrigin`).
+  package var templateOrigin: String?
   /// A list of messages, each an object with `role` and `content`.
   package var messages: JSONValue
   package var addGenerationPrompt: Bool
@@ -17,10 +19,12 @@ package struct ChatRequest: Sendable {
   package var extra: [String: JSONValue]
 
   package init(
-    template: String, messages: JSONValue, addGenerationPrompt: Bool = false, continueFinalMessage: Bool = false,
-    variables: [String: String] = [:], tools: JSONValue? = nil, extra: [String: JSONValue] = [:]
+    template: String, templateOrigin: String? = nil, messages: JSONValue, addGenerationPrompt: Bool = false,
+    continueFinalMessage: Bool = false, variables: [String: String] = [:], tools: JSONValue? = nil,
+    extra: [String: JSONValue] = [:]
   ) {
     self.template = template
+    self.templateOrigin = templateOrigin
     self.messages = messages
     self.addGenerationPrompt = addGenerationPrompt
     self.continueFinalMessage = continueFinalMessage
@@ -48,6 +52,9 @@ package struct ChatTemplateError: Error, CustomStringConvertible, Equatable {
   package var message: String
 
   package var description: String { "the chat template failed: \(type): \(message)" }
+
+  /// Whether the render was stopped at one of its limits, of time, memory or length, rather than by an error of its own.
+  package var isLimit: Bool { ["TimeoutError", "MemoryError", "TooLong", "HelperEnded"].contains(type) }
 }
 
 /// Why chat templates cannot be rendered at all.

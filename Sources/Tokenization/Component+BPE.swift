@@ -17,7 +17,7 @@ extension Component {
     var tokens = [[UInt8]?](repeating: nil, count: members.count)
     for (token, id) in members {
       // Gaps are allowed; absurd ids are not.
-      guard let id = id.integer, id >= 0, id < 16 * members.count + 1_000_000 else {
+      guard let id = id.integer, id >= 0, id < min(16 * members.count + 1_000_000, Self.mostTokens) else {
         throw malformed("vocab", "the id of \"\(token)\" is not a plausible whole number")
       }
       let bytes = Array(token.utf8)
@@ -26,12 +26,12 @@ extension Component {
       entries.append((bytes, Int32(id)))
     }
     let vocabulary = ByteTable(entries)
-    let continuingPrefix = Array((try optionalString("continuing_subword_prefix") ?? "").utf8)
+    let continuingPrefix = try affix("continuing_subword_prefix")
     let merges = try self.merges(vocabulary, continuingPrefix: continuingPrefix)
     let unknownToken = try optionalString("unk_token").map { Array($0.utf8) }
     let ignoreMerges = try bool("ignore_merges", default: false)
     let byteFallback = try bool("byte_fallback", default: false)
-    let endSuffix = Array((try optionalString("end_of_word_suffix") ?? "").utf8)
+    let endSuffix = try affix("end_of_word_suffix")
     // Without an unknown token characters vanish, and what is left on both sides of a cut could have merged.
     let cuttable = !ignoreMerges && continuingPrefix.isEmpty && endSuffix.isEmpty && unknownToken != nil
     return BPEModel(
@@ -43,6 +43,12 @@ extension Component {
       rawVocabulary: ignoreMerges
         ? ByteTable(entries.compactMap { key, id in ByteAlphabet.decode(key).map { ($0, id) } }) : nil,
       boundary: cuttable ? .init(mark: Array("▁".utf8), vocabulary: vocabulary, tokens: tokens, merges: merges) : nil)
+  }
+
+  private func affix(_ name: String) throws(TokenizerError) -> [UInt8] {
+    let affix = Array((try optionalString(name) ?? "").utf8)
+    guard affix.count <= 64 else { throw malformed(name, "has \(affix.count) bytes; at most 64 are accepted") }
+    return affix
   }
 
   /// `<0x0A>` for 10.

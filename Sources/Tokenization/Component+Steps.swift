@@ -5,11 +5,11 @@ extension Component {
     switch try type() {
     case "Sequence":
       var steps: [Normalizer] = []
-      for step in try list("normalizers") { steps.append(try step.normalizer()) }
+      for step in try self.steps("normalizers") { steps.append(try step.normalizer()) }
       return .sequence(steps)
     case let form where UnicodeForm(rawValue: form) != nil: return .unicode(try choice("type", form, UnicodeForm.self))
-    case "Prepend": return .prepend(Array(try string("prepend").utf8))
-    case "Replace": return .replace(try pattern("pattern"), with: Array(try string("content").utf8))
+    case "Prepend": return .prepend(Array(try shortString("prepend").utf8))
+    case "Replace": return .replace(try pattern("pattern"), with: Array(try shortString("content").utf8))
     case "Lowercase": return .lowercase
     case "Strip":
       return .strip(left: try bool("strip_left", default: true), right: try bool("strip_right", default: true))
@@ -24,7 +24,7 @@ extension Component {
     switch try type() {
     case "Sequence":
       var steps: [PreTokenizer] = []
-      for step in try list("pretokenizers") { steps += try step.preTokenizers() }
+      for step in try self.steps("pretokenizers") { steps += try step.preTokenizers() }
       return steps
     case "ByteLevel":
       return [
@@ -60,15 +60,15 @@ extension Component {
     switch try type() {
     case "Sequence":
       var steps: [TokenDecoder] = []
-      for step in try list("decoders") { steps += try step.decoders() }
+      for step in try self.steps("decoders") { steps += try step.decoders() }
       return steps
     case "ByteLevel": return [.byteLevel]
-    case "Replace": return [.replace(try pattern("pattern"), with: Array(try string("content").utf8))]
+    case "Replace": return [.replace(try pattern("pattern"), with: Array(try shortString("content").utf8))]
     case "ByteFallback": return [.byteFallback]
     case "Fuse": return [.fuse]
     case "Strip":
       return [
-        .strip(content: Array(try string("content").utf8), start: try integer("start"), stop: try integer("stop"))
+        .strip(content: Array(try shortString("content").utf8), start: try count("start"), stop: try count("stop"))
       ]
     case "Metaspace":
       let replacement = Array(try optionalString("replacement")?.utf8 ?? "▁".utf8)
@@ -81,12 +81,12 @@ extension Component {
     switch try type() {
     case "Sequence":
       var all = PostProcessor()
-      for step in try list("processors") { all.templates += try step.postProcessor().templates }
+      for step in try steps("processors") { all.templates += try step.postProcessor().templates }
       return all
     case "ByteLevel": return PostProcessor()  // changes offsets only
     case "TemplateProcessing":
       var template: [PostProcessor.Part] = []
-      for part in try list("single") { template.append(try part.templatePart(specialTokens: value["special_tokens"])) }
+      for part in try steps("single") { template.append(try part.templatePart(specialTokens: value["special_tokens"])) }
       return PostProcessor(templates: [template])
     case "BertProcessing", "RobertaProcessing":
       return PostProcessor(templates: [[.special([try tokenPair("cls")]), .text, .special([try tokenPair("sep")])]])

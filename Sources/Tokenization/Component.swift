@@ -6,6 +6,11 @@ struct Component {
   let file: String
   let key: String
 
+  /// Bounds on what a tokenizer.json may ask for, far above any real one's.
+  static let longestText = 4096
+  static let mostTokens = 1 << 25
+  static let mostSteps = 64
+
   /// The `type` that chooses among components.
   func type() throws(TokenizerError) -> String { try string("type") }
 
@@ -39,6 +44,33 @@ struct Component {
     return integer
   }
 
+  /// A string that becomes part of every text or pattern.
+  func shortString(_ name: String) throws(TokenizerError) -> String {
+    let string = try string(name)
+    guard string.utf8.count <= Self.longestText else {
+      throw malformed(name, "has \(string.utf8.count) bytes; at most \(Self.longestText) are accepted")
+    }
+    return string
+  }
+
+  /// The members of a sequence of steps.
+  func steps(_ name: String) throws(TokenizerError) -> [Component] {
+    let steps = try list(name)
+    guard steps.count <= Self.mostSteps else {
+      throw malformed(name, "has \(steps.count) steps; at most \(Self.mostSteps) are accepted")
+    }
+    return steps
+  }
+
+  /// A number of repetitions.
+  func count(_ name: String) throws(TokenizerError) -> Int {
+    let count = try integer(name)
+    guard (0...Self.longestText).contains(count) else {
+      throw malformed(name, "is \(count); expected 0 to \(Self.longestText)")
+    }
+    return count
+  }
+
   /// The objects of a list.
   func list(_ name: String) throws(TokenizerError) -> [Component] {
     guard let array = value[name]?.array else { throw malformed(name, "must be a list") }
@@ -57,6 +89,10 @@ struct Component {
     guard let value = value[name] else { throw malformed(name, "is missing") }
     if let literal = value.string ?? value["String"]?.string { return .literal(Array(literal.utf8)) }
     guard let expression = value["Regex"]?.string else { throw malformed(name, "must hold \"String\" or \"Regex\"") }
+    guard expression.utf8.count <= Self.longestText else {
+      throw malformed(
+        name, "is a regular expression of \(expression.utf8.count) bytes; at most \(Self.longestText) are accepted")
+    }
     return try .expression(expression, file: file, key: "\(key).\(name)")
   }
 }

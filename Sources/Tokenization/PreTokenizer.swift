@@ -29,6 +29,10 @@ struct Words {
 }
 
 extension PreTokenizer {
+  var expression: RegularExpression? {
+    if case .split(let pattern, _, _) = self { pattern.expression } else { nil }
+  }
+
   /// - Parameter keepRawBytes: leave out ByteLevel's mapping to its alphabet; the model then takes raw bytes.
   func callAsFunction(_ input: inout Words, keepRawBytes: Bool) {
     switch self {

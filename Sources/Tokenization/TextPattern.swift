@@ -1,4 +1,5 @@
 internal import Foundation
+internal import Synchronization
 
 /// What a Split or Replace looks for: a literal, one of the known word patterns (scanned by hand) or any regular
 /// expression.
@@ -11,11 +12,14 @@ enum TextPattern: Sendable {
   static func expression(_ pattern: String, file: String, key: String) throws(TokenizerError) -> TextPattern {
     if let known = WordPattern(expression: pattern) { return .words(known) }
     do {
-      return .regex(RegularExpression(try NSRegularExpression(pattern: pattern)))
+      let compiled = try NSRegularExpression(pattern: pattern)
+      return .regex(RegularExpression(compiled, pattern: pattern, file: file, key: key))
     } catch {
       throw .unsupported(component: "the regular expression \"\(pattern)\"", file: file, key: key)
     }
   }
+
+  var expression: RegularExpression? { if case .regex(let expression) = self { expression } else { nil } }
 
   /// Matches in `text`, in order, not overlapping; empty matches included.
   func forEachMatch(in text: Bytes, _ body: (Range<Int>) -> Void) {
@@ -57,10 +61,30 @@ enum TextPattern: Sendable {
 
 /// Foundation's regular expressions (ICU) over UTF-8. Over all code points its classes equal those of Hugging Face's
 /// engine.
-struct RegularExpression: @unchecked Sendable {  // NSRegularExpression is immutable and thread-safe.
+///
+/// An expression can be written so that matching takes longer than anybody would wait. The engine reports every 10,000
+/// of its steps; beyond a number that grows with the text, matching stops and `isTooSlow` says so from then on.
+final class RegularExpression: @unchecked Sendable {  // NSRegularExpression is immutable and thread-safe.
   private let expression: NSRegularExpression
+  private let pattern: String
+  private let file: String
+  private let key: String
+  private let tooSlow = Atomic(false)
 
-  init(_ expression: NSRegularExpression) { self.expression = expression }
+  init(_ expression: NSRegularExpression, pattern: String, file: String, key: String) {
+    self.expression = expression
+    self.pattern = pattern
+    self.file = file
+    self.key = key
+  }
+
+  /// Ten million steps for any text, and 500 for each UTF-16 unit; real patterns take some ten.
+  private static func reportLimit(units: Int) -> Int { 1000 + units / 20 }
+
+  /// Once matching was given up, ids would be wrong: the tokenizer that uses this expression must not go on.
+  func requireFastEnough() throws(TokenizerError) {
+    if tooSlow.load(ordering: .relaxed) { throw .tooSlow(pattern: pattern, file: file, key: key) }
+  }
 
   func forEachMatch(in text: Bytes, _ body: (Range<Int>) -> Void) {
     let string = String(decoding: text, as: UTF8.self)
@@ -76,8 +100,20 @@ struct RegularExpression: @unchecked Sendable {  // NSRegularExpression is immut
     }
     offsets.append(Int32(text.count))
     let all = NSRange(location: 0, length: offsets.count - 1)
-    for match in expression.matches(in: string, range: all) {
-      body(Int(offsets[match.range.location])..<Int(offsets[match.range.location + match.range.length]))
+    let limit = Self.reportLimit(units: all.length)
+    var reports = 0
+    var ranges: [NSRange] = []
+    expression.enumerateMatches(in: string, options: [.reportProgress], range: all) { match, _, stop in
+      if let range = match?.range {
+        ranges.append(range)
+      } else {
+        reports += 1
+        if reports > limit {
+          self.tooSlow.store(true, ordering: .relaxed)
+          stop.pointee = true
+        }
+      }
     }
+    for range in ranges { body(Int(offsets[range.location])..<Int(offsets[range.location + range.length])) }
   }
 }

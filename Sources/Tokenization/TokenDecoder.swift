@@ -56,6 +56,7 @@ enum TokenDecoder: Sendable {
   }
 
   private static func strip(_ piece: [UInt8], _ content: [UInt8], _ start: Int, _ stop: Int) -> [UInt8] {
+    if content.isEmpty { return piece }
     var range = 0..<piece.count
     for _ in 0..<start {
       guard piece[range].starts(with: content) else { break }

@@ -42,6 +42,7 @@ extension Tokenizer {
     for (index, step) in preTokenizers.enumerated() {
       step(&words, keepRawBytes: wordsAreRawBytes && index == preTokenizers.count - 1)
     }
+    for expression in expressions { try expression.requireFastEnough() }
     try words.bytes.withUnsafeBufferPointer { bytes throws(TokenizerError) in
       for range in words.words {
         if let boundary = model.boundary, !wordsAreRawBytes, range.count > WordCache.longestWord / 4 {

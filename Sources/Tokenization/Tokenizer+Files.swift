@@ -1,5 +1,3 @@
-internal import Foundation
-
 extension Tokenizer {
   /// The files that make a Hugging Face folder of this tokenizer: from a folder its own, byte for byte; else
   /// tokenizer.json and its companions written so that transformers loads them to the same ids.
@@ -11,8 +9,7 @@ extension Tokenizer {
       }
     case .folder(let directory):
       return try Self.fileNames.compactMap { name in
-        let path = directory + "/" + name
-        return FileManager.default.fileExists(atPath: path) ? (name, try Self.bytes(path)) : nil
+        try Self.bytes(directory + "/" + name).map { (name, $0) }
       }
     }
   }

@@ -1,5 +1,5 @@
-internal import Foundation
 internal import JSON
+internal import ModelFiles
 
 extension Tokenizer {
   /// Reads a Hugging Face folder: tokenizer.json, and from tokenizer_config.json, special_tokens_map.json and
@@ -7,19 +7,17 @@ extension Tokenizer {
   /// - Throws: `TokenizerError` naming file and key; also for components that are not implemented.
   package convenience init(directory: String) throws {
     let path = directory + "/tokenizer.json"
-    guard FileManager.default.fileExists(atPath: path) else {
+    guard let definition = try Self.json(path) else {
       throw TokenizerError.unreadable(
         path: path,
         reason: "not found; a model's folder needs it (transformers' AutoTokenizer writes it with save_pretrained)")
     }
-    guard let definition = try Self.json(path) else {
-      throw TokenizerError.unreadable(path: path, reason: "cannot be read")
-    }
     let configuration = try Self.json(directory + "/tokenizer_config.json")
     let map = try Self.json(directory + "/special_tokens_map.json")
+    let template = try Self.chatTemplate(directory, configuration)
     try self.init(
       definition: definition, file: path, specialTokens: Self.specialTokens(configuration, map),
-      chatTemplate: try Self.chatTemplate(directory, configuration), source: .folder(directory))
+      chatTemplate: template?.text, chatTemplateOrigin: template?.file, source: .folder(directory))
   }
 
   /// The named special tokens, in transformers' order.
@@ -41,17 +39,22 @@ extension Tokenizer {
 
   /// chat_template.jinja, else `chat_template` of the configuration: one template, or several by name of which
   /// `default` is taken.
-  private static func chatTemplate(_ directory: String, _ configuration: JSONValue?) throws -> String? {
+  private static func chatTemplate(_ directory: String, _ configuration: JSONValue?) throws -> (
+    text: String, file: String
+  )? {
     let path = directory + "/chat_template.jinja"
-    if FileManager.default.fileExists(atPath: path) {
-      guard let text = String(validating: try bytes(path), as: UTF8.self) else {
+    if let bytes = try bytes(path) {
+      guard let text = String(validating: bytes, as: UTF8.self) else {
         throw TokenizerError.unreadable(path: path, reason: "is not UTF-8")
       }
-      return universalNewlines(text)
+      return (universalNewlines(text), path)
     }
-    guard let value = configuration?["chat_template"] else { return nil }
-    if let named = value.array { return named.first { $0["name"]?.string == "default" }?["template"]?.string }
-    return value.string
+    let value = configuration?["chat_template"]
+    let text =
+      if let named = value?.array {
+        named.first { $0["name"]?.string == "default" }?["template"]?.string
+      } else { value?.string }
+    return text.map { ($0, directory + "/tokenizer_config.json") }
   }
 
   /// Python reads text files with every line end as `\n`.
@@ -67,16 +70,17 @@ extension Tokenizer {
     return String(decoding: result, as: UTF8.self)
   }
 
-  static func bytes(_ path: String) throws -> [UInt8] {
-    do { return Array(try Data(contentsOf: URL(fileURLWithPath: path))) } catch {
-      throw TokenizerError.unreadable(path: path, reason: "cannot be read (\(error.localizedDescription))")
-    }
+  /// The longest file of a tokenizer that is read; those of the largest vocabularies take some 40 MB.
+  private static let sizeLimit = 256 << 20
+
+  /// Nil when there is no such file.
+  static func bytes(_ path: String) throws -> [UInt8]? {
+    try ReadableFile.contents(ifPresent: path, limit: sizeLimit)
   }
 
   /// Nil when there is no such file.
   private static func json(_ path: String) throws -> JSONValue? {
-    guard FileManager.default.fileExists(atPath: path) else { return nil }
-    let bytes = try bytes(path)
+    guard let bytes = try bytes(path) else { return nil }
     do { return try JSONValue(parsing: bytes) } catch {
       throw TokenizerError.unreadable(path: path, reason: "\(error)")
     }

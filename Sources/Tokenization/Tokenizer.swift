@@ -6,6 +6,8 @@ package final class Tokenizer: Sendable {
   let model: BPEModel
   let normalizer: Normalizer?
   let preTokenizers: [PreTokenizer]
+  /// The regular expressions that text passes on its way to ids.
+  let expressions: [RegularExpression]
   /// The last pre-tokenizer is ByteLevel and its mapping is left out: words are raw bytes.
   let wordsAreRawBytes: Bool
   let postProcessor: PostProcessor
@@ -23,6 +25,8 @@ package final class Tokenizer: Sendable {
   let specialTokens: [(name: String, token: String)]
   /// The model's chat template in Jinja, when it has one.
   package let chatTemplate: String?
+  /// The file that the chat template was read from.
+  package let chatTemplateOrigin: String
 
   /// Where `files()` finds what a Hugging Face folder needs.
   enum Source: Sendable {
@@ -35,7 +39,7 @@ package final class Tokenizer: Sendable {
   ///   - file: what error messages call it.
   init(
     definition: JSONValue, file: String, specialTokens: [(name: String, token: String)], chatTemplate: String?,
-    source: Source
+    chatTemplateOrigin: String? = nil, source: Source
   ) throws(TokenizerError) {
     func component(_ name: String) -> Component? {
       definition[name].flatMap { $0.isNull ? nil : Component(value: $0, file: file, key: name) }
@@ -45,9 +49,15 @@ package final class Tokenizer: Sendable {
     }
     model = try modelPart.bpeModel()
     normalizer = try component("normalizer")?.normalizer()
+    // Replacements of replacements could make gigabytes of a line.
+    guard normalizer.map({ $0.growth <= 1024 }) ?? true else {
+      throw .malformed(
+        file: file, key: "normalizer", reason: "its replacements can make a text more than 1024 times as long")
+    }
     preTokenizers = try component("pre_tokenizer")?.preTokenizers() ?? []
     postProcessor = try component("post_processor")?.postProcessor() ?? PostProcessor()
     decoders = try component("decoder")?.decoders()
+    expressions = (normalizer?.patterns ?? []).compactMap(\.expression) + preTokenizers.compactMap(\.expression)
     wordsAreRawBytes =
       if case .byteLevel = preTokenizers.last, model.continuingPrefix.isEmpty, model.endSuffix.isEmpty { true } else {
         false
@@ -55,6 +65,7 @@ package final class Tokenizer: Sendable {
     addedTokens = try Self.addedTokens(Component(value: definition, file: file, key: "tokenizer"), model)
     self.specialTokens = specialTokens
     self.chatTemplate = chatTemplate
+    self.chatTemplateOrigin = chatTemplateOrigin ?? file
     self.source = source
 
     var tokens = model.tokens
@@ -75,6 +86,7 @@ package final class Tokenizer: Sendable {
       shown[Int(token.id)] = form
     }
     for (id, form) in shown { tokens[id] = form }
+    try postProcessor.validate(vocabularySize: tokens.count, file: file)
     isSpecial = tokens.map { $0.map(specialContents.contains) ?? false }
     self.tokens = tokens
     self.rawMatcher = rawMatcher
@@ -84,10 +96,17 @@ package final class Tokenizer: Sendable {
   private static func addedTokens(_ definition: Component, _ model: BPEModel) throws(TokenizerError) -> [AddedToken] {
     guard let listed = definition.value["added_tokens"], !listed.isNull else { return [] }
     var tokens: [AddedToken] = []
+    var totalBytes = 0
     for part in try definition.list("added_tokens") {
       let content = Array(try part.string("content").utf8)
+      totalBytes += content.count
+      // Long ones would make every text slow to search, many of them would not fit the matcher's node numbers.
+      guard content.count <= Component.longestText, totalBytes < 1 << 22 else {
+        throw part.malformed(
+          "content", "added tokens may have \(Component.longestText) bytes each and \(1 << 22) in all")
+      }
       let id = try part.integer("id")
-      guard id >= 0, id < model.tokens.count + 16_000_000 else {
+      guard id >= 0, id < Component.mostTokens else {
         throw part.malformed("id", "\(id) is not a plausible id")
       }
       tokens.append(

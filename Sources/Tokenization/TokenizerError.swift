@@ -6,6 +6,8 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
   /// A component of `tokenizer.json` (or a GGUF pre-tokenizer name) that is not implemented.
   case unsupported(component: String, file: String, key: String)
   case unknownToken(piece: String)
+  /// A regular expression whose matching was given up.
+  case tooSlow(pattern: String, file: String, key: String)
 
   package var description: String {
     switch self {
@@ -13,6 +15,9 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
     case .malformed(let file, let key, let reason): "\(file): \(key): \(reason)"
     case .unsupported(let component, let file, let key):
       "\(file): \(key): \(component) is not implemented; the ids would not be the model's, so nothing was tokenized"
+    case .tooSlow(let pattern, let file, let key):
+      "\(file): \(key): matching the regular expression \"\(pattern.prefix(200))\" took more steps than are allowed "
+        + "(10 million, and 500 for each character of the text)"
     case .unknownToken(let piece):
       "the vocabulary has neither \"\(piece)\" nor the unknown token that tokenizer.json names under model.unk_token"
     }

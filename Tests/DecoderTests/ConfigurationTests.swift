@@ -23,6 +23,14 @@ import Testing
     } catch { return "\(error)" }
   }
 
+  /// Numbers at which arithmetic would trap.
+  @Test(arguments: ["vocab_size", "hidden_size", "num_attention_heads", "head_dim", "num_key_value_heads"])
+  func hostileSizesAreErrors(_ key: String) {
+    for value in [Int.min, -5, 0, 1 << 40, Int.max] {
+      #expect(Self.message((key, .integer(value)), ("pad_token_id", -1)).contains(key), "\(key) \(value)")
+    }
+  }
+
   @Test func defaultsAreHuggingFaces() throws {
     let llama = try Self.read([])
     #expect(llama.numKeyValueHeads == 4 && llama.headDim == 8 && llama.maxPositionEmbeddings == 2048)

@@ -37,4 +37,20 @@ import Testing
   @Test func deepNestingIsAnErrorNotACrash() {
     #expect(throws: JSONError.self) { try JSONValue(parsing: String(repeating: "[", count: 1_000_000)) }
   }
+
+  /// Small values take many times their bytes in memory, so their number is bounded, not only their bytes.
+  @Test func theNumberOfValuesIsBounded() throws {
+    let many = Array(("[" + String(repeating: "0,", count: JSONValue.mostValues) + "0]").utf8)
+    let error = #expect(throws: JSONError.self) { try JSONValue(parsing: many) }
+    #expect(error?.reason.contains("\(JSONValue.mostValues) values") == true)
+    // Commas of a text are none between values.
+    let text = Array(("[\"" + String(repeating: ",\\\"", count: JSONValue.mostValues) + "\"]").utf8)
+    #expect(try JSONValue(parsing: text).array?.count == 1)
+  }
+
+  @Test func nestingIsBounded() {
+    #expect(throws: JSONError.self) {
+      try JSONValue(parsing: String(repeating: "[", count: 1_000_000) + String(repeating: "]", count: 1_000_000))
+    }
+  }
 }

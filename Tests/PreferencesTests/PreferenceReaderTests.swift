@@ -30,6 +30,29 @@ import Testing
     #expect(throws: PreferenceFileError.self) { try damaged.examples() }
   }
 
+  @Test func aPipeIsNotWaitedFor() throws {
+    let path = NSTemporaryDirectory() + "rows-\(UUID().uuidString).jsonl"
+    #expect(mkfifo(path, 0o600) == 0)
+    defer { unlink(path) }
+    let error = #expect(throws: PreferenceFileError.self) { try PreferenceReader(files: [path]).examples() }
+    #expect(error?.description.contains("regular file") == true)
+  }
+
+  /// Ten million bytes without a line end, in a file of ten thousand: given up at the limit of a row.
+  @Test func aCompressionBombStopsAtTheRowLimit() throws {
+    let plain = try TemporaryFile(Data(repeating: UInt8(ascii: "x"), count: 10_000_000), name: "rows.jsonl")
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = ["gzip", "-k", plain.path]
+    try process.run()
+    process.waitUntilExit()
+    defer { unlink(plain.path + ".gz") }
+    let bomb = PreferenceReader(files: [plain.path + ".gz"], rowLimit: 1 << 20)
+    #expect(throws: PreferenceFileError.rowTooLong(file: plain.path + ".gz", line: 1, limit: 1 << 20)) {
+      try bomb.examples()
+    }
+  }
+
   @Test func severalFilesComeInOrder() throws {
     let first = try TemporaryFile(Self.row + "\n" + Self.row)
     let second = try TemporaryFile(#"[{"chosen": "ab", "rejected": "ac"}]"#, name: "rows.json")

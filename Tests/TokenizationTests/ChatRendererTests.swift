@@ -93,7 +93,7 @@ import Tokenization
     "{{ strftime_now.__globals__['__builtins__'] }}", "{{ namespace(__class__=1) }}",
     "{{ ('%s' | attr('__class__')) }}",
     "{{ ('{0.__class__}' | attr('format'))(messages) }}", "{% set messages.x = 1 %}", "{{ messages.clear() }}",
-    "{{ messages.pop() }}",
+    "{{ messages.pop() }}", "{% set f = '{0.__class__}'.format %}{{ f(messages) }}",
     "{{ messages[0].update({}) }}", "{{ dict.__class__ }}", "{{ self._TemplateReference__context }}",
   ])
   func sandboxHolds(_ template: String) throws {
@@ -105,6 +105,63 @@ import Tokenization
       #expect(["SecurityError", "UndefinedError", "TemplateRuntimeError"].contains(error.type), "\(error)")
     }
   }
+
+  /// More than one way to the end of a run: each is an error with the limit's name.
+  @Test(arguments: [
+    ("{{ range(10**9)|list }}", "OverflowError"), ("{{ lipsum(n=100000) }}", "UndefinedError"),
+    ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "RecursionError"),
+    ("{{ 'x' * 3000000 }}", "TooLong"), ("{{ raise_exception('x' * 100000) }}", "TemplateError"),
+    ("{{ ['{0.__class__}'.format]|map('call')|list }}", "TemplateRuntimeError"),
+    ("{{ cycler.__init__.__globals__ }}", "SecurityError"), ("{{ joiner.__class__.__mro__ }}", "SecurityError"),
+    ("{% import 'os' as os %}", "TypeError"), ("{% extends '/etc/passwd' %}", "TypeError"),
+  ])
+  func excessIsStopped(_ template: String, _ type: String) throws {
+    let renderer = try ChatRenderer.start(outputLimit: 1 << 21)
+    let results = try renderer.render([ChatRequest(template: template, messages: Self.messages)])
+    guard case .failure(let error) = results[0] else {
+      Issue.record("\(template) was rendered")
+      return
+    }
+    #expect(error.type == type, "\(error)")
+    #expect(error.message.utf8.count <= 4000)
+  }
+
+  @Test func deepConversationsDoNotEndTheHelper() throws {
+    let renderer = try ChatRenderer.start()
+    var deep: JSONValue = "x"
+    for _ in 0..<1500 { deep = [deep] }
+    let results = try renderer.render(
+      (0..<5).map { _ in
+        ChatRequest(template: "{{ messages[0].content }}", messages: [["role": "user", "content": deep]])
+      }
+        + [ChatRequest(template: "{{ messages[0].role }}", messages: Self.messages)])
+    for result in results.dropLast() {
+      guard case .failure(let error) = result else {
+        Issue.record("a conversation of 1500 levels was rendered")
+        continue
+      }
+      #expect(error.type == "RecursionError")
+    }
+    #expect(results.last == .success("user"))
+  }
+
+  /// A template that is stopped again and again is an error of its file, not of every row.
+  @Test func aTemplateThatIsStoppedAgainAndAgainEndsTheRun() throws {
+    let renderer = try ChatRenderer.start(outputLimit: 1000)
+    let request = ChatRequest(
+      template: "{{ 'x' * 1001 }}", templateOrigin: "model/chat_template.jinja", messages: Self.messages)
+    _ = try renderer.render([request])
+    _ = try renderer.render([request])
+    let error = #expect(throws: ChatRendererError.self) { try renderer.render([request, request]) }
+    #expect(error?.description.hasPrefix("model/chat_template.jinja: the chat template was stopped 3 times") == true)
+    #expect(try renderer.render(template: "{{ 1 }}", messages: Self.messages) == "1")
+  }
+
+  #if arch(x86_64) || arch(arm64)
+    @Test func systemCallsAreFiltered() throws {
+      #expect(try ChatRenderer.start().systemCallsAreFiltered)
+    }
+  #endif
 
   /// The process that runs templates can open nothing, whatever a template gets hold of.
   @Test func helperCannotOpenFiles() throws {

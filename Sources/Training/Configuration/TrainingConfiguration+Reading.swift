@@ -1,4 +1,5 @@
 import Foundation
+import ModelFiles
 
 extension TrainingConfiguration {
   /// What a configuration is read for: decides which files it must name.
@@ -16,14 +17,16 @@ extension TrainingConfiguration {
   /// - Parameter overrides: values are YAML (`train_file=[a.jsonl, b.jsonl]`); the last of a repeated key counts.
   /// - Throws: `ConfigurationError` with every problem found.
   package init(file: String, overrides: [String] = [], for purpose: Purpose = .train) throws(ConfigurationError) {
-    let bytes: Data
-    do {
-      bytes = try Data(contentsOf: URL(fileURLWithPath: file))
+    let bytes: [UInt8]?
+    do throws(FileError) {
+      bytes = try ReadableFile.contents(ifPresent: file, limit: YAMLValue.sizeLimit)
     } catch {
-      let reason = FileManager.default.fileExists(atPath: file) ? "cannot be read" : "no such file"
-      throw ConfigurationError(problems: [.init(location: file, message: "\(reason); --config takes a YAML file")])
+      throw ConfigurationError(problems: [.init(location: file, message: "\(error); --config takes a YAML file")])
     }
-    guard let text = String(bytes: bytes, encoding: .utf8) else {
+    guard let bytes else {
+      throw ConfigurationError(problems: [.init(location: file, message: "no such file; --config takes a YAML file")])
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
       throw ConfigurationError(problems: [.init(location: file, message: "not UTF-8 text")])
     }
     try self.init(yaml: text, location: file, overrides: overrides, for: purpose)

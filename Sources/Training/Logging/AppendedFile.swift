@@ -8,16 +8,27 @@ package final class AppendedFile {
   private let descriptor: Int32
   private var length: off_t
 
-  /// Opens for appending, creating the file when missing.
-  package init(path: String) throws(FileError) {
+  /// Opens for appending, creating the file when missing, with permissions after the user's umask. A link is not
+  /// followed: in a folder that others can write to, it could lead anywhere.
+  /// - Parameter isNew: whether the file must not exist yet.
+  package init(path: String, isNew: Bool = false) throws(FileError) {
     self.path = path
-    descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw FileError("open", path, code: errno) }
+    let flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (isNew ? O_EXCL : 0)
+    descriptor = open(path, flags, 0o666)
+    guard descriptor >= 0 else {
+      if errno == ELOOP { throw FileError("open", path, reason: "it is a link, and links are not written through") }
+      if errno == ENXIO { throw FileError("open", path, reason: "it is a pipe; expected a regular file") }
+      throw FileError("open", path, code: errno)
+    }
     var status = stat()
-    length = fstat(descriptor, &status) == 0 ? status.st_size : 0
+    let isKnown = fstat(descriptor, &status) == 0
+    length = isKnown ? status.st_size : 0
+    guard !isKnown || status.st_mode & S_IFMT != S_IFIFO else {
+      throw FileError("open", path, reason: "it is a pipe; expected a regular file")
+    }
   }
 
-  deinit { close(descriptor) }
+  deinit { if descriptor >= 0 { close(descriptor) } }
 
   package func append(_ bytes: [UInt8]) throws(FileError) {
     var written = 0
@@ -41,13 +52,13 @@ package final class AppendedFile {
     }
   }
 
-  /// Gives the file at `path` these contents; the old one stays until the new one is complete.
+  /// Gives the file at `path` these contents; the old one stays until the new one is complete. What is at `path` is
+  /// replaced, also where it is a link; the temporary file beside it has a name that nobody can foresee.
   /// - Parameter durably: wait until they are on the disk.
   package static func replace(_ path: String, with contents: [UInt8], durably: Bool = true) throws(FileError) {
-    let temporary = "\(path).\(getpid()).tmp"
-    unlink(temporary)
+    let temporary = "\(path).\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp"
     do throws(FileError) {
-      let file = try AppendedFile(path: temporary)
+      let file = try AppendedFile(path: temporary, isNew: true)
       try file.append(contents)
       if durably { try file.synchronize() }
       guard rename(temporary, path) == 0 else { throw FileError("replace", path, code: errno) }

@@ -1,3 +1,4 @@
+import Collectives
 import Foundation
 
 /// What a person sees of a run, on standard error: on a terminal a progress line that is redrawn, with everything else
@@ -50,7 +51,7 @@ package final class Console: MetricSink {
 
   /// A line of its own, above the progress line.
   package func note(_ text: String) {
-    output((line == nil ? "" : Self.clear) + text + "\n" + bar)
+    output((line == nil ? "" : Self.clear) + PlainText.message(text) + "\n" + bar)
   }
 
   /// The metrics as `name value` pairs.

@@ -11,7 +11,7 @@ final class EventFile {
     let host = ProcessInfo.processInfo.hostName
     let name = "events.out.tfevents.\(Int(time.timeIntervalSince1970)).\(host).\(getpid()).0"
     try Folders.create(directory)
-    file = try AppendedFile(path: directory + "/" + name)
+    file = try AppendedFile(path: directory + "/" + name, isNew: true)
     try append(step: 0, time: time) { $0.fileVersion = "brain.Event:2" }
   }
 

@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 internal import JSON
+internal import ModelFiles
 
 /// `metrics.jsonl`: one flat JSON object a line, on disk as soon as it is logged.
 package final class MetricsFile: MetricSink {
@@ -10,8 +11,8 @@ package final class MetricsFile: MetricSink {
   /// - Parameter step: where the run continues: lines of later steps, left by a run that was interrupted, are dropped.
   ///   nil starts anew.
   package init(path: String, resumingAt step: Int?) throws {
-    let kept = step.flatMap { step in
-      FileManager.default.contents(atPath: path).map { Self.lines(of: $0, upTo: step) }
+    let kept = try step.flatMap { step in
+      try ReadableFile.contents(ifPresent: path, limit: 1 << 30).map { Self.lines(of: $0, upTo: step) }
     }
     try Folders.create((path as NSString).deletingLastPathComponent)
     try AppendedFile.replace(path, with: kept ?? [])
@@ -23,7 +24,7 @@ package final class MetricsFile: MetricSink {
   }
 
   /// Whole lines whose `step` is at most `step`, as they are.
-  private static func lines(of contents: Data, upTo step: Int) -> [UInt8] {
+  private static func lines(of contents: [UInt8], upTo step: Int) -> [UInt8] {
     var kept: [UInt8] = []
     for line in contents.split(separator: UInt8(ascii: "\n")) {
       guard let entry = try? JSONValue(parsing: line), let found = entry["step"]?.integer, found <= step else {

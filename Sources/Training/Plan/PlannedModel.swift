@@ -26,8 +26,9 @@ struct PlannedModel {
     }
     let folder = isJSON ? (path as NSString).deletingLastPathComponent : path
     let file = isJSON ? path : path + "/config.json"
-    guard let bytes = FileManager.default.contents(atPath: file) else {
-      throw PlanError("\(file) cannot be read; a plan needs the model's config.json")
+    let bytes: [UInt8]
+    do { bytes = try ReadableFile.contents(file, limit: ModelSource.configurationLimit) } catch {
+      throw PlanError("\(error); a plan needs the model's config.json")
     }
     do { configuration = try DecoderConfiguration(huggingFace: JSONValue(parsing: bytes)) } catch {
       throw PlanError("\(file): \(error)")

@@ -1,3 +1,4 @@
+import Collectives
 import Decoder
 import Foundation
 import JSON
@@ -54,9 +55,12 @@ package enum GenerationRun {
     }
     let renderer = try ChatRenderer.start()
     defer { renderer.stop() }
-    let text = try renderer.render(
-      template: template, messages: [["role": "user", "content": .string(settings.prompt)]], addGenerationPrompt: true,
-      variables: tokenizer.templateVariables)
+    let text: String
+    do {
+      text = try renderer.render(
+        template: template, messages: [["role": "user", "content": .string(settings.prompt)]],
+        addGenerationPrompt: true, variables: tokenizer.templateVariables)
+    } catch let error as ChatTemplateError { throw ModelSourceError("\(tokenizer.chatTemplateOrigin): \(error)") }
     // The template has written what special tokens there are.
     return try tokenizer.encode(text)
   }
@@ -73,12 +77,15 @@ package enum GenerationRun {
     var sampler = TokenSampler(temperature: settings.temperature, topP: settings.topP, seed: settings.seed)
     var text = source.tokenizer.makeStreamDecoder(skipSpecialTokens: true)
     var next = sampler.next(session.feed(prompt))
+    // A model's words are no commands for the terminal.
+    let isTerminal = isatty(STDOUT_FILENO) == 1
     for produced in 1...limit {
       if source.endTokens.contains(next) { break }
-      FileHandle.standardOutput.tryWrite(text.append(next))
+      let new = text.append(next)
+      FileHandle.standardOutput.tryWrite(isTerminal ? PlainText.printable(new) : new)
       if produced < limit { next = sampler.next(session.feed([next])) }
     }
-    FileHandle.standardOutput.tryWrite(text.finish() + "\n")
+    FileHandle.standardOutput.tryWrite((isTerminal ? PlainText.printable(text.finish()) : text.finish()) + "\n")
   }
 }
 
@@ -86,7 +93,7 @@ extension ModelSource {
   /// Tokens after which a reply is over: the tokenizer's EOS and those config.json names.
   var endTokens: Set<Int32> {
     let named = configurationJSON["eos_token_id"]
-    let ids = (named?.array ?? named.map { [$0] } ?? []).compactMap { $0.integer.map(Int32.init) }
+    let ids = (named?.array ?? named.map { [$0] } ?? []).compactMap { $0.integer.flatMap(Int32.init(exactly:)) }
     return Set(ids + [tokenizer.eosTokenID].compactMap(\.self))
   }
 }

@@ -1,5 +1,5 @@
 package import Collectives
-import Foundation
+import ModelFiles
 
 /// Ranks that see different files under one name. Thrown on all ranks.
 package struct InputFileDifference: RaisedOnEveryRank, CustomStringConvertible, Equatable {
@@ -37,13 +37,11 @@ enum InputFiles {
 
   /// Size and checksum; nil for what cannot be read.
   static func summary(of path: String) -> String? {
-    guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else { return nil }
-    defer { try? handle.close() }
+    guard let file = try? ReadableFile(path: path) else { return nil }
+    let size = file.size
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-    for start in Set([0, size > UInt64(sample) ? size - UInt64(sample) : 0]).sorted() {
-      guard (try? handle.seek(toOffset: start)) != nil, let bytes = try? handle.read(upToCount: sample) else {
-        return nil
-      }
+    for start in Set([0, max(0, size - sample)]).sorted() {
+      guard let bytes = try? file.bytes(at: start, count: min(sample, size - start)) else { return nil }
       for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
     }
     return "\(size) bytes with checksum \(String(hash, radix: 16))"

@@ -36,11 +36,13 @@ package struct ModelSource {
       if var object = json.object {
         // What is saved is fp32, whatever was read.
         for key in ["torch_dtype", "dtype"] where object[key] != nil { object[key] = "float32" }
+        // Names Python code of the model's repository, which is neither needed nor copied.
+        object["auto_map"] = nil
         json = .object(object)
       }
       configurationJSON = json
       companions = try ["generation_config.json"].compactMap { name in
-        FileManager.default.fileExists(atPath: "\(path)/\(name)") ? (name, try Self.read("\(path)/\(name)")) : nil
+        try ReadableFile.contents(ifPresent: "\(path)/\(name)", limit: Self.configurationLimit).map { (name, $0) }
       }
     } else {
       let file = try GGUFFile(path: path)
@@ -65,10 +67,13 @@ package struct ModelSource {
     return [("config.json", config)] + companions + (try tokenizer.files())
   }
 
+  /// Bytes of config.json and generation_config.json; real ones have a few thousand.
+  static let configurationLimit = 16 << 20
+
   private static func read(_ path: String) throws -> [UInt8] {
-    do { return [UInt8](try Data(contentsOf: URL(fileURLWithPath: path))) } catch {
+    do { return try ReadableFile.contents(path, limit: configurationLimit) } catch {
       throw ModelSourceError(
-        "\(path): cannot be read; a Hugging Face folder holds config.json, *.safetensors and tokenizer.json")
+        "\(error); a Hugging Face folder holds config.json, *.safetensors and tokenizer.json")
     }
   }
 }
@@ -81,7 +86,7 @@ package struct ModelSourceError: Error, CustomStringConvertible, Equatable {
 
 extension GGUFVocabulary {
   /// The tokenizer in the file's metadata (`tokenizer.ggml.*`).
-  init(_ file: GGUFFile) throws {
+  package init(_ file: GGUFFile) throws {
     func value(_ key: String) -> GGUFValue? { file["tokenizer.ggml.\(key)"] }
     guard let model = value("model")?.string, let tokens = value("tokens")?.strings else {
       throw ModelSourceError(
