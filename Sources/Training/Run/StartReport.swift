@@ -19,6 +19,8 @@ struct StartReport {
   var optimizerBytes: Int
   /// Arenas of gradients beyond the first.
   var partialSumBytes: Int
+  /// Copies from which checkpoints are written, of the rank that holds most; 0 where none are made.
+  var copyBytes: Int
   /// How gradients are summed; `nil` with one rank.
   var communication: String?
   var reservedBytes: Int
@@ -40,6 +42,7 @@ struct StartReport {
     let gb = { (bytes: Int) in String(format: "%.2f", Double(bytes) / 1e9) }
     let arena = parameters * 4
     let gradients = arena + partialSumBytes
+    let copies = copyBytes > 0 ? " + \(gb(copyBytes)) copies for checkpoints" : ""
     let sums = communication.map { "sums     \($0)\n" } ?? ""
     return """
       orpo-dist \(Version.text)
@@ -50,8 +53,8 @@ struct StartReport {
       oneDNN \(instructionSet), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank in \(precision.shortName)
       batch    \(c.perDeviceTrainBatchSize) per device x \(c.gradientAccumulationSteps) accumulation x \(worldSize) ranks \
       = \(c.globalBatch(worldSize: worldSize)) pairs a step; \(stepsPerEpoch) steps an epoch, \(totalSteps) steps in all
-      memory   \(gb(arena)) parameters + \(gb(gradients)) gradients + \(gb(optimizerBytes)) optimizer + \(gb(reservedBytes)) activations and logits \
-      = \(gb(arena + gradients + optimizerBytes + reservedBytes)) GB a rank
+      memory   \(gb(arena)) parameters + \(gb(gradients)) gradients + \(gb(optimizerBytes)) optimizer + \(gb(reservedBytes)) activations and logits\(copies) \
+      = \(gb(arena + gradients + optimizerBytes + reservedBytes + copyBytes)) GB a rank
       \(sums)\
       output   \(c.outputDir)
 

@@ -22,6 +22,8 @@ package enum StopSignals {
       action.sa_flags = SA_RESTART
       sigaction(number, &action, nil)
     }
+    // A file that grows beyond `ulimit -f` is then an error of that file, not the end of the process.
+    signal(SIGXFSZ, SIG_IGN)
   }
 
   /// Name of the signal that asks this process to stop; nil as long as none does.

@@ -18,7 +18,7 @@ extension TrainingRun {
       training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
       hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
       totalSteps: totalSteps, optimizerBytes: optimizerBytes, partialSumBytes: step.reducer.partialSumBytes,
-      communication: communicationText,
+      copyBytes: try copyBytes(), communication: communicationText,
       reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet, gigaflops: gigaflops,
       precision: step.decoder.precision
     )
@@ -27,6 +27,13 @@ extension TrainingRun {
     if configuration.wireDType != .fp32, step.reducer.mesh.grid.nodeCount == 1 {
       job.note("note: wire_dtype has no effect: all ranks are on one node, and nothing travels between nodes")
     }
+  }
+
+  /// Copies from which checkpoints are written while training goes on, of the rank that holds most.
+  func copyBytes() throws -> Int {
+    // A run that saves at its last step alone waits for that, without a copy.
+    guard let interval = configuration.saveInterval(total: totalSteps), interval < totalSteps else { return 0 }
+    return try communicator.allGather(writer.bytes).max() ?? 0
   }
 
   /// Of the rank that holds most.

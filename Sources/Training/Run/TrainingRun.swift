@@ -59,6 +59,8 @@ package final class TrainingRun {
 
   /// Sets everything up: model, data, memory; all ranks together.
   package init(_ configuration: TrainingConfiguration, from start: Start, job: Job, chat: ChatRenderer?) throws {
+    // First of all: reading a large model takes a while, and whoever asks to stop meanwhile is heard before the first step.
+    StopSignals.listen()
     self.configuration = configuration
     self.start = start
     self.job = job
@@ -115,7 +117,6 @@ package final class TrainingRun {
   package func run() throws {
     // An error message begins on a line of its own.
     defer { console?.finish() }
-    StopSignals.listen()
     do {
       let first = try begin()
       if first == totalSteps, !progress.evaluationDue, try hasFinalModel() {
