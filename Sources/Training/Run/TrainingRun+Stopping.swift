@@ -44,7 +44,7 @@ extension TrainingRun {
     let named = signals.indices.filter { !signals[$0].isEmpty }
     guard let first = named.first else { return }
     let others = named.count > 1 ? " and \(named.count - 1) more" : ""
-    let text = "\(signals[first]) to rank \(first) on \(hosts[first])\(others): saving and stopping at step \(done)"
+    let text = "\(signals[first]) to rank \(first) on \(hosts[first])\(others): stopping at step \(done)"
     if let console { console.note(text) } else { job.note(text) }
     journal?.append("signal", step: done, [("message", .string(text))])
     watch?.enter(.saving)
