@@ -71,6 +71,9 @@ extension TrainingConfiguration {
         name, "must be at least 1, or a share of the run" + (name == "logging_steps" ? "" : ", or null for never"))
     }
     if let saveTotalLimit { check.positive("save_total_limit", saveTotalLimit) }
+    check.range("watchdog_seconds", watchdogSeconds, "0 (never) or more", watchdogSeconds >= 0)
+    check.positive("max_skipped_steps", maxSkippedSteps)
+    check.range("check_ranks_steps", checkRanksSteps, "0 (never) or more", checkRanksSteps >= 0)
     check.positive("trace_steps", traceSteps)
     for name in ["eval_strategy", "evaluation_strategy"] { checkEvaluationStrategy(name, &check) }
     return check.problems

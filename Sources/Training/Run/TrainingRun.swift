@@ -48,9 +48,6 @@ package final class TrainingRun {
   var progress = RunCheckpoint.Progress()
   var trace: StepTrace?
 
-  /// A run whose steps are skipped this often in a row will not recover by itself.
-  static let skipLimit = 10
-
   /// Sets everything up: model, data, memory; all ranks together.
   package init(_ configuration: TrainingConfiguration, from start: Start, job: Job, chat: ChatRenderer?) throws {
     self.configuration = configuration
@@ -91,6 +88,7 @@ package final class TrainingRun {
       hyperparameters: configuration.hyperparameters, maxGradNorm: configuration.maxGradNorm,
       memory: configuration.stepMemory, communicator: communicator, pool: job.pool, zeroStage: configuration.zeroStage,
       wireDType: configuration.wireDType, evaluationPairs: data.evaluation)
+    step.progress = job.progress
     writer = try CheckpointWriter(step, communicator, job.pool)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
@@ -142,6 +140,7 @@ package final class TrainingRun {
     let operations = plan.pairs.reduce(0) { $0 + operationsPerPair[$1] }
     window.add(outcome, learningRate: learningRate, seconds: seconds, operations: operations)
 
+    job.progress.enter(.logs)
     let done = index + 1
     state.globalStep = done
     state.totalFlos += operations
@@ -158,8 +157,12 @@ package final class TrainingRun {
     if done == totalSteps || configuration.evalInterval(total: totalSteps).map({ done % $0 == 0 }) ?? false {
       if stops { progress.evaluationDue = evaluationPlan != nil } else { try evaluate(step: done) }
     }
+    if configuration.checkRanksSteps > 0, done % configuration.checkRanksSteps == 0 {
+      try requireSameParameters(at: done)
+    }
     if stops || progress.evaluationDue { try stop(step: done) }
     guard let interval = configuration.saveInterval(total: totalSteps) else { return }
+    job.progress.enter(.checkpoint)
     if done == totalSteps { _ = try saveNow(step: done) } else if done % interval == 0 { try save(step: done) }
   }
 
@@ -174,7 +177,7 @@ package final class TrainingRun {
     console?.note(
       "warning: step \(progress.step) skipped: loss \(ProgressLine.number(outcome.metrics.loss)), grad_norm \(ProgressLine.number(outcome.gradientNorm)); "
         + "its pairs begin with \(names.joined(separator: ", "))")
-    guard progress.skippedInARow >= Self.skipLimit else { return }
+    guard progress.skippedInARow >= configuration.maxSkippedSteps else { return }
     try logWindow()
     throw TrainingStopped(
       description:
