@@ -30,7 +30,16 @@ enum Ranks {
       let renderer = try communicator.together { try chat.get() }
       let job = try Job(communicator, threads: settings.threadsPerRank)
       defer { job.stop() }
-      try body(settings, job, renderer)
+      let heartbeat = try Heartbeat(communicator, job.progress, watchdogSeconds: settings.watchdogSeconds)
+      if communicator.worldSize > 1, !heartbeat.connectsRanks {
+        job.note("note: MPI lets only one thread speak: a rank that falls silent is noticed by the launcher alone")
+      }
+      // Any other error ends the job without another word between ranks.
+      do { try body(settings, job, renderer) } catch let error as any RaisedOnEveryRank {
+        try heartbeat.end()
+        throw error
+      }
+      try heartbeat.end()
     }
   }
 

@@ -78,6 +78,9 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "save_total_limit", written: "2", resolved: "2"),
     KeyCase(key: "report_to", written: "[tensorboard]", resolved: "tensorboard"),
     KeyCase(key: "prometheus_file", written: "/var/lib/node/run.prom", resolved: "/var/lib/node/run.prom"),
+    KeyCase(key: "watchdog_seconds", written: "60", resolved: "60"),
+    KeyCase(key: "max_skipped_steps", written: "3", resolved: "3"),
+    KeyCase(key: "check_ranks_steps", written: "0", resolved: "0"),
     KeyCase(key: "trace", written: "true", resolved: "true"),
     KeyCase(key: "trace_steps", written: "5", resolved: "5"),
   ]
@@ -156,6 +159,9 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         save_total_limit: null
         report_to: none
         prometheus_file: null
+        watchdog_seconds: 1800
+        max_skipped_steps: 10
+        check_ranks_steps: 100
         trace: false
         trace_steps: 3
 

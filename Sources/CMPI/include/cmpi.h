@@ -97,5 +97,19 @@ void *orpo_mpi_window_segment(orpo_mpi_window *window, int32_t member);
 /// Waits until all members are here. What each wrote into the window before, all read after.
 void orpo_mpi_window_barrier(orpo_mpi_window *window);
 
+/// Short messages between ranks by which they tell each other that they live, in a communicator of their own. No call waits
+/// for another rank, but for creating and freeing, which all ranks do together. Needs ORPO_MPI_THREAD_MULTIPLE.
+typedef struct orpo_mpi_heartbeat orpo_mpi_heartbeat;
+#define ORPO_MPI_HEARTBEAT_WORDS 4
+
+int orpo_mpi_heartbeat_create(orpo_mpi_job *job, orpo_mpi_heartbeat **heartbeat, const char **call);
+/// Sends ORPO_MPI_HEARTBEAT_WORDS words, unless the message before is still under way: then `*is_sent` is 0. Without
+/// words it only asks whether that message has left.
+int orpo_mpi_heartbeat_send(orpo_mpi_heartbeat *heartbeat, int32_t peer, const int64_t *words, int32_t *is_sent);
+/// The next message that has arrived from any rank; `*peer` is -1 when there is none.
+int orpo_mpi_heartbeat_receive(orpo_mpi_heartbeat *heartbeat, int32_t *peer, int64_t *words);
+/// All messages must have been received, and have left.
+int orpo_mpi_heartbeat_free(orpo_mpi_heartbeat *heartbeat, const char **call);
+
 /// The calling thread's core binding, which the launcher set: bit i of `mask` is logical core i. 0 when it was read.
 int orpo_mpi_core_binding(uint8_t *mask, int64_t capacity);

@@ -67,6 +67,9 @@ extension TrainingConfiguration {
     ConfigurationKey("save_total_limit", \.saveTotalLimit),
     ConfigurationKey("report_to", \.reportTo),
     ConfigurationKey("prometheus_file", \.prometheusFile),
+    ConfigurationKey("watchdog_seconds", \.watchdogSeconds),
+    ConfigurationKey("max_skipped_steps", \.maxSkippedSteps),
+    ConfigurationKey("check_ranks_steps", \.checkRanksSteps),
     ConfigurationKey("trace", \.trace),
     ConfigurationKey("trace_steps", \.traceSteps),
   ]

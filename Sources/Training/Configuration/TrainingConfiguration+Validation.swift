@@ -76,6 +76,9 @@ extension TrainingConfiguration {
         "prometheus_file", prometheusFile, "a path that ends in .prom: node_exporter reads no other files",
         prometheusFile.hasSuffix(".prom"))
     }
+    check.range("watchdog_seconds", watchdogSeconds, "0 (never) or more", watchdogSeconds >= 0)
+    check.positive("max_skipped_steps", maxSkippedSteps)
+    check.range("check_ranks_steps", checkRanksSteps, "0 (never) or more", checkRanksSteps >= 0)
     check.positive("trace_steps", traceSteps)
     for name in ["eval_strategy", "evaluation_strategy"] { checkEvaluationStrategy(name, &check) }
     return check.problems

@@ -116,6 +116,12 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var reportTo = Reports()
   /// Text file for the textfile collector of Prometheus' node_exporter; null writes none. Ours.
   package var prometheusFile: String?
+  /// Seconds after which ranks that do not get on end the job; 0 for never. Ours.
+  package var watchdogSeconds = 1800
+  /// Skipped steps in a row that end the run. Ours.
+  package var maxSkippedSteps = 10
+  /// Steps between two comparisons of all ranks' parameters; 0 for none but those before a checkpoint. Ours.
+  package var checkRanksSteps = 100
   /// Write `output_dir/trace.json`, a timeline of some steps on all ranks. Ours.
   package var trace = false
   /// How many steps the timeline has; they begin after the first step of the run. Ours.

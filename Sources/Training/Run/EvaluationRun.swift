@@ -32,7 +32,7 @@ package enum EvaluationRun {
     let evaluated = try ORPOStep.evaluate(
       data.evaluation, plan: plan, decoder: decoder, objective: configuration.objective,
       rowsPerMicroBatch: configuration.rowsPerMicroBatch, communicator: job.communicator,
-      asksToStop: { StopSignals.received != nil })
+      progress: job.progress, asksToStop: { StopSignals.received != nil })
     guard let metrics = evaluated else {
       throw TrainingStopped(description: "stopped by a signal before the evaluation was over")
     }

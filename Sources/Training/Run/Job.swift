@@ -13,6 +13,8 @@ package final class Job {
   package let communicator: Communicator
   package let pool: ThreadPool
   package let isRoot: Bool
+  /// What this rank is doing, for `Heartbeat`.
+  package let progress = RankProgress()
 
   /// - Parameter threads: of this rank; nil shares a host's cores among its ranks.
   package init(_ communicator: Communicator, threads: Int?) throws {

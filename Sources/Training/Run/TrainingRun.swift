@@ -53,9 +53,7 @@ package final class TrainingRun {
   var window = MetricWindow()
   var progress = RunCheckpoint.Progress()
   var trace: StepTrace?
-
-  /// A run whose steps are skipped this often in a row will not recover by itself.
-  static let skipLimit = 10
+  var norms = NormHistory()
 
   /// Sets everything up: model, data, memory; all ranks together.
   package init(_ configuration: TrainingConfiguration, from start: Start, job: Job, chat: ChatRenderer?) throws {
@@ -99,6 +97,7 @@ package final class TrainingRun {
       hyperparameters: configuration.hyperparameters, maxGradNorm: configuration.maxGradNorm,
       memory: configuration.stepMemory, communicator: communicator, pool: job.pool, zeroStage: configuration.zeroStage,
       wireDType: configuration.wireDType, evaluationPairs: data.evaluation)
+    step.progress = job.progress
     writer = try CheckpointWriter(step, communicator, job.pool)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
@@ -143,15 +142,14 @@ package final class TrainingRun {
     for outcome in try writer.poll() { note(outcome) }
     let learningRate = schedule[index]
     let began = ProcessInfo.processInfo.systemUptime
-    let outcome = try trace.recording(index) {
-      try step.run(index, learningRate: learningRate, asksToStop: StopSignals.received != nil)
-    }
+    let outcome = try trace.recording(index) { try soundStep(index, learningRate: learningRate) }
     let seconds = ProcessInfo.processInfo.systemUptime - began
     if let trace, trace.isLast(index) { try finishTrace(trace) }
     let plan = step.sampler.plan(step: index)
     let operations = plan.pairs.reduce(0) { $0 + operationsPerPair[$1] }
     window.add(outcome, learningRate: learningRate, seconds: seconds, operations: operations)
 
+    job.progress.enter(.logs)
     let done = index + 1
     state.globalStep = done
     state.totalFlos += operations
@@ -169,39 +167,17 @@ package final class TrainingRun {
     if done == totalSteps || configuration.evalInterval(total: totalSteps).map({ done % $0 == 0 }) ?? false {
       if stops { progress.evaluationDue = evaluationPlan != nil } else { try evaluate(step: done) }
     }
+    if configuration.checkRanksSteps > 0, done % configuration.checkRanksSteps == 0 {
+      try requireSameParameters(at: done)
+    }
     if stops || progress.evaluationDue { try stop(step: done) }
     guard let interval = configuration.saveInterval(total: totalSteps) else { return }
+    job.progress.enter(.checkpoint)
     if done == totalSteps {
       try reporting(.saving) { _ = try saveNow(step: done) }
     } else if done % interval == 0 {
       try save(step: done)
     }
-  }
-
-  func noteSkip(_ outcome: ORPOStep.Outcome, _ plan: StepPlan) throws {
-    guard outcome.isSkipped else {
-      progress.skippedInARow = 0
-      return
-    }
-    progress.skippedSteps += 1
-    progress.skippedInARow += 1
-    let names = plan.pairs.prefix(4).compactMap { locations.indices.contains($0) ? "\(locations[$0])" : nil }
-    console?.note(
-      "warning: step \(progress.step) skipped: loss \(ProgressLine.number(outcome.metrics.loss)), grad_norm \(ProgressLine.number(outcome.gradientNorm)); "
-        + "its pairs begin with \(names.joined(separator: ", "))")
-    journal?.append(
-      "step_skipped", step: progress.step,
-      [
-        ("loss", .double(outcome.metrics.loss)), ("grad_norm", .double(outcome.gradientNorm)),
-        ("pairs", .string(names.joined(separator: ", "))),
-      ])
-    guard progress.skippedInARow >= Self.skipLimit else { return }
-    try logWindow()
-    throw TrainingStopped(
-      description:
-        "stopped at step \(progress.step): loss or gradient was not finite in \(progress.skippedInARow) steps in a row; "
-        + "no model was written, checkpoints are as they were. Continue from one with a lower learning_rate, or check the model's weights"
-    )
   }
 
   // MARK: - Trace

@@ -21,6 +21,9 @@ package final class ORPOStep {
   package let objective: ORPOObjective
   package let maxGradNorm: Double
 
+  /// Told where in a step this rank is.
+  package var progress: RankProgress?
+
   private let communicator: Communicator
   private let pool: ThreadPool
   private let rowsPerMicroBatch: Int
@@ -126,10 +129,12 @@ package final class ORPOStep {
     reducer.timeline = timeline
     return try timeline.span("step", index) {
       let began = CommunicationTotals.now()
+      progress?.enter(.forward, step: index + 1)
       let plan = timeline.span("plan") { sampler.plan(step: index) }
       let before = reducer.totals
       let parts = try compute(plan)
       let seconds = CommunicationTotals.now() - began - (reducer.totals - before).exposedSeconds
+      progress?.enter(.reduction)
       try timeline.span("finish reduction") { try reducer.finish() }
       let norm = try timeline.span("gradient norm") { try reducer.globalNorm() }
       let own = RankNote(
@@ -155,8 +160,10 @@ package final class ORPOStep {
       for (position, members) in microBatches.enumerated() {
         try timeline.span("micro-batch", position) {
           let batch = PackedPairs(members.map { pairs[$0] })
+          progress?.enter(.forward)
           timeline.span("forward") { forward(batch) }
           metrics[part] += timeline.span("objective") { weigh(batch, members, plan) }
+          progress?.enter(.backward)
           // Only the last micro-batch leaves gradients complete: from then on they may travel.
           let isLast = position == microBatches.count - 1 && part == own.last
           try timeline.span("backward") { try backward(batch, into: gradients, isLast: isLast) }
@@ -177,6 +184,7 @@ package final class ORPOStep {
 
   /// Every rank's own slices, then all of them everywhere.
   private func update(learningRate: Double, norm: Double) throws {
+    progress?.enter(.optimizer)
     let scale = GradientReducer.clipScale(norm: norm, maxNorm: maxGradNorm)
     pool.timeline.span("optimizer") {
       optimizer.step(learningRate: learningRate, gradientScale: scale, pool: pool)
@@ -211,7 +219,7 @@ package final class ORPOStep {
   ) throws -> ORPOMetrics? {
     try Self.evaluate(
       pairs, plan: plan, decoder: decoder, objective: objective, rowsPerMicroBatch: rowsPerMicroBatch,
-      communicator: communicator, asksToStop: asksToStop)
+      communicator: communicator, progress: progress, asksToStop: asksToStop)
   }
 
   /// Micro-batches of an evaluation between two questions whether to stop.
@@ -220,7 +228,7 @@ package final class ORPOStep {
   /// The same without a training step around it. The decoder's memory must be reserved for `limits(pairs, ...)`.
   package static func evaluate(
     _ pairs: [TokenizedPair], plan: StepPlan, decoder: Decoder, objective: ORPOObjective, rowsPerMicroBatch: Int,
-    communicator: Communicator, asksToStop: () -> Bool
+    communicator: Communicator, progress: RankProgress?, asksToStop: () -> Bool
   ) throws -> ORPOMetrics? {
     var metrics = [ORPOMetrics](repeating: ORPOMetrics(), count: plan.parts.count)
     func microBatches(rank: Int) -> [(part: Int, members: [Int])] {
@@ -231,10 +239,12 @@ package final class ORPOStep {
     let own = microBatches(rank: communicator.rank)
     let most = (0..<communicator.worldSize).map { microBatches(rank: $0).count }.max() ?? 0
     for first in stride(from: 0, to: most, by: microBatchesOfARound) {
+      progress?.enter(.evaluation)
       var stops = [asksToStop() ? 1.0 : 0]
       try communicator.agree(max: &stops)
       if stops[0] > 0 { return nil }
       for (part, members) in own.dropFirst(first).prefix(microBatchesOfARound) {
+        progress?.enter(.evaluation)
         let batch = PackedPairs(members.map { pairs[$0] })
         var logps = [Float](repeating: 0, count: batch.predictionCount)
         logps.withUnsafeMutableBufferPointer { decoder.forward(batch, logps: $0) }
