@@ -106,16 +106,16 @@ host_options() {
 start_again=75
 
 # Signals that came so far, to be passed on or acted upon.
-signals_received=0
+signals_received=0 last_signal=""
 
 # Runs a launcher and hands on its exit code. TERM, INT and USR1 reach it as USR1, which mpirun and srun pass to every rank: orpo-dist
 # saves at the end of its step. orpo-dist itself ends at once at a second one; at the third one the launcher is told to end.
 run_passing_signals() {
-  local child status again
+  local child status again name
   "$@" &
   child=$!
-  # shellcheck disable=SC2064
-  trap "pass_signal $child" TERM INT USR1
+  # shellcheck disable=SC2064 # the child is known now
+  for name in TERM INT USR1; do trap "pass_signal $child $name" "$name"; done
   while true; do
     again=$signals_received status=0
     wait "$child" || status=$?
@@ -128,6 +128,7 @@ run_passing_signals() {
 
 pass_signal() {
   signals_received=$((signals_received + 1))
+  last_signal=$2
   if ((signals_received < 3)); then
     printf '%s: passing the signal on as USR1: saving and stopping\n' "$(basename "$0")" >&2
     kill -USR1 "$1" 2>/dev/null || true
