@@ -106,6 +106,7 @@ host_options() {
 start_again=75
 
 # Signals that came so far, to be passed on or acted upon.
+# shellcheck disable=SC2034
 signals_received=0 last_signal=""
 
 # Runs a launcher and hands on its exit code. TERM, INT and USR1 reach it as USR1, which mpirun and srun pass to every rank: orpo-dist
@@ -128,6 +129,7 @@ run_passing_signals() {
 
 pass_signal() {
   signals_received=$((signals_received + 1))
+  # shellcheck disable=SC2034
   last_signal=$2
   if ((signals_received < 3)); then
     printf '%s: passing the signal on as USR1: saving and stopping\n' "$(basename "$0")" >&2
