@@ -65,3 +65,76 @@ mpirun_for() {
     MPIRUN+=(--map-by "slot:PE=$((cores / ranks))" --bind-to core)
   fi
 }
+
+# MARK: starting orpo-dist
+
+# The comment at the top of the calling script, which is its help.
+show_usage() { sed -n '2,/^set /{/^set /d;/^#SBATCH\|^#PBS/d;s/^# \{0,1\}//;p;}' "$0"; }
+
+# The program: ORPO_DIST, else what `swift build -c release` left below ROOT, else what is on the PATH.
+find_program() {
+  local root=$1
+  if [[ -n ${ORPO_DIST:-} ]]; then
+    [[ -x $ORPO_DIST ]] || die "ORPO_DIST=$ORPO_DIST: no such program"
+    echo "$ORPO_DIST"
+  elif [[ -x $root/.build/release/orpo-dist ]]; then
+    echo "$root/.build/release/orpo-dist"
+  else
+    command -v orpo-dist || die "no orpo-dist: neither $root/.build/release/orpo-dist nor on the PATH.
+  'swift build -c release --product orpo-dist' builds it, ORPO_DIST= names another place"
+  fi
+}
+
+# What mpirun needs on several hosts: HOST_OPTIONS=(...).
+#
+# A host that has silently gone is noticed within about 15 s in place of minutes; ranks that are told to end have the time to save.
+# Shared libraries and Python are looked for where they are here.
+host_options() {
+  local name
+  HOST_OPTIONS=(
+    --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3
+    --mca odls_base_sigkill_timeout "${ORPO_DIST_SAVE_SECONDS:-60}"
+  )
+  if ((EUID == 0)); then HOST_OPTIONS+=(--allow-run-as-root); fi
+  for name in PATH LD_LIBRARY_PATH ORPO_DIST_PYTHON; do
+    if [[ -n ${!name:-} ]]; then HOST_OPTIONS+=(-x "$name"); fi
+  done
+}
+
+# Exit code of orpo-dist that means: saved because of a signal, start me again.
+# shellcheck disable=SC2034
+start_again=75
+
+# Signals that came so far, to be passed on or acted upon.
+# shellcheck disable=SC2034
+signals_received=0 last_signal=""
+
+# Runs a launcher and hands on its exit code. TERM, INT and USR1 reach it as USR1, which mpirun and srun pass to every rank: orpo-dist
+# saves at the end of its step. orpo-dist itself ends at once at a second one; at the third one the launcher is told to end.
+run_passing_signals() {
+  local child status again name
+  "$@" &
+  child=$!
+  # shellcheck disable=SC2064 # the child is known now
+  for name in TERM INT USR1; do trap "pass_signal $child $name" "$name"; done
+  while true; do
+    again=$signals_received status=0
+    wait "$child" || status=$?
+    # A signal ends `wait`, not the launcher.
+    if ((again == signals_received)); then break; fi
+  done
+  trap - TERM INT USR1
+  return "$status"
+}
+
+pass_signal() {
+  signals_received=$((signals_received + 1))
+  # shellcheck disable=SC2034
+  last_signal=$2
+  if ((signals_received < 3)); then
+    printf '%s: passing the signal on as USR1: saving and stopping\n' "$(basename "$0")" >&2
+    kill -USR1 "$1" 2>/dev/null || true
+  else
+    kill -TERM "$1" 2>/dev/null || true
+  fi
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test: the serial ones, those of several ranks under mpirun at 1, 2, 3 and 4 ranks, the
-# jobs that must end because a rank fails, and orpo-dist's own self-check.
+# jobs that must end because a rank fails, orpo-dist's own self-check, and the scripts that restart it.
 #
 #   launch/test.sh
 set -euo pipefail
@@ -44,5 +44,8 @@ step "Self-check: orpo-dist without arguments, on 2 ranks"
 mpirun_for 2
 run "${MPIRUN[@]}" "$binaries/orpo-dist"
 
+step "Scripts that restart orpo-dist"
+ORPO_DIST=$binaries/orpo-dist run launch/test-restarts.sh
+
 step=""
-say "All tests passed in $((SECONDS - started)) s: serial, on 1, 2, 3 and 4 ranks, failing jobs, self-check."
+say "All tests passed in $((SECONDS - started)) s: serial, on 1, 2, 3 and 4 ranks, failing jobs, self-check, restarts."

@@ -1,0 +1,109 @@
+#!/bin/bash
+# A training job for PBS Pro (OpenPBS) that saves before its time is over, submits itself again and goes on from there.
+#
+#   qsub -v ORPO_ARGUMENTS="train --config run.yaml" launch/pbs.sh
+#   qsub -l select=8:ncpus=32:mpiprocs=2:ompthreads=16 -l walltime=04:00:00 -v ORPO_ARGUMENTS="train --config run.yaml" launch/pbs.sh
+#
+# Options of qsub win over the #PBS lines below. Submit it from the project's folder, or hand ORPO_DIST_HOME over. mpiprocs is the ranks
+# of a host, ompthreads the cores of each. PBS announces no time limit, so the script looks at its walltime itself: SAVE_SECONDS
+# before it is over, and at TERM (qdel) or `qsig -s USR1 JOB`, orpo-dist saves at the end of its step and ends with code 75. At the
+# time limit and USR1 the job is then submitted again with the same options. Variables for -v, separated by commas:
+#
+#   ORPO_ARGUMENTS   what orpo-dist is to do; words are divided at spaces
+#   SAVE_SECONDS     120
+#   RESTART_LIMIT    how often it is submitted again (100)
+#   ORPO_DIST        the program, at the same place on all hosts
+#   ORPO_DIST_HOME   the project's folder
+#
+#PBS -N orpo-dist
+#PBS -l select=2:ncpus=16:mpiprocs=1:ompthreads=16
+#PBS -l place=scatter:excl
+#PBS -l walltime=08:00:00
+#PBS -r y
+#PBS -j oe
+set -euo pipefail
+# PBS runs a copy of this script that lies elsewhere, and begins in the home directory.
+root=${ORPO_DIST_HOME:-${PBS_O_WORKDIR:-$(dirname "${BASH_SOURCE[0]}")/..}}
+if [[ ! -r $root/launch/common.sh ]]; then
+  echo "pbs.sh: $root/launch/common.sh is not there: submit from the project's folder or hand over ORPO_DIST_HOME" >&2
+  exit 1
+fi
+# shellcheck source=launch/common.sh
+source "$root/launch/common.sh"
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  show_usage
+  exit 0
+fi
+[[ -n ${PBS_JOBID:-} ]] || die "this is a job script: qsub -v ORPO_ARGUMENTS=\"train --config run.yaml\" launch/pbs.sh"
+[[ -n ${ORPO_ARGUMENTS:-} ]] || die "nothing to do: qsub -v ORPO_ARGUMENTS=\"train --config run.yaml\" launch/pbs.sh"
+read -ra arguments <<<"$ORPO_ARGUMENTS"
+cd "${PBS_O_WORKDIR:-$root}"
+
+program=$(find_program "$root")
+# The node file names a host once for each of its ranks.
+hosts=$(sort -u "$PBS_NODEFILE" | wc -l)
+all_ranks=$(wc -l <"$PBS_NODEFILE")
+ranks=$((all_ranks / hosts))
+((ranks * hosts == all_ranks)) || die "$all_ranks ranks on $hosts hosts: all hosts must have the same mpiprocs"
+host_options
+launcher=(mpirun --hostfile "$PBS_NODEFILE" -n "$all_ranks" "${HOST_OPTIONS[@]}"
+  --map-by "ppr:$ranks:node:PE=${OMP_NUM_THREADS:-${NCPUS:-1}}" --bind-to core)
+
+# Seconds until SAVE_SECONDS before the end of the walltime; nothing when the job has no limit.
+seconds_to_train() {
+  local limit used
+  limit=$(job_value Resource_List.walltime)
+  used=$(job_value resources_used.walltime)
+  if [[ ! $limit =~ ^[0-9]+:[0-9]+:[0-9]+$ ]]; then return; fi
+  if [[ ! $used =~ ^[0-9]+:[0-9]+:[0-9]+$ ]]; then used=0:0:0; fi
+  awk -v limit="$limit" -v used="$used" -v save="${SAVE_SECONDS:-120}" 'BEGIN {
+    split(limit, l, ":"); split(used, u, ":")
+    seconds = (l[1] - u[1]) * 3600 + (l[2] - u[2]) * 60 + l[3] - u[3] - save
+    print seconds > 1 ? seconds : 1 }'
+}
+job_value() { qstat -f "$PBS_JOBID" 2>/dev/null | awk -v key="$1" '$1 == key { print $3; exit }'; }
+
+marks=$(mktemp -d)
+timer=""
+trap '[[ -z $timer ]] || kill "$timer" 2>/dev/null; rm -rf -- "$marks"' EXIT
+left=$(seconds_to_train)
+if [[ -n $left ]]; then
+  # A rank's own signal would do as well, but only the launcher reaches all of them.
+  (
+    sleep "$left" &
+    trap 'kill $!' TERM
+    wait $! && : >"$marks/time-is-over" && kill -USR1 $$
+  ) &
+  timer=$!
+fi
+
+restarts=${ORPO_RESTARTS:-0}
+say "$(date '+%F %T')  job $PBS_JOBID, start $((restarts + 1)), $ranks rank(s) on each of $hosts host(s), ${left:-no limit of} seconds to train"
+status=0
+run_passing_signals "${launcher[@]}" "$program" "${arguments[@]}" || status=$?
+echo "$(date '+%F %T')  orpo-dist ended with code $status"
+
+if ((status == start_again)) && [[ ${last_signal:-USR1} == USR1 ]]; then
+  if ((restarts >= ${RESTART_LIMIT:-100})); then
+    echo "saved, but started $((restarts + 1)) times already (RESTART_LIMIT): not submitted again; the same qsub goes on from there"
+  else
+    # Everything the user has handed over goes on, so do the resources of this job.
+    select=$(job_value Resource_List.select)
+    walltime=$(job_value Resource_List.walltime)
+    queue=$(job_value queue)
+    variables=ORPO_RESTARTS=$((restarts + 1)),ORPO_ARGUMENTS=$ORPO_ARGUMENTS
+    for name in SAVE_SECONDS RESTART_LIMIT ORPO_DIST ORPO_DIST_HOME ORPO_DIST_PYTHON; do
+      if [[ -n ${!name:-} ]]; then variables+=,$name=${!name}; fi
+    done
+    submit=(qsub -N "${PBS_JOBNAME:-orpo-dist}")
+    if [[ -n $queue ]]; then submit+=(-q "$queue"); fi
+    if [[ -n $select ]]; then submit+=(-l "select=$select"); fi
+    if [[ -n $walltime ]]; then submit+=(-l "walltime=$walltime"); fi
+    if "${submit[@]}" -v "$variables" "$root/launch/pbs.sh"; then
+      echo "saved, and submitted again as the job above"
+      exit 0
+    fi
+    echo "saved, but the job could not be submitted again; the same qsub goes on from there" >&2
+  fi
+fi
+exit "$status"

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
+# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts.
+#
+#   launch/test-restarts.sh     needs the built program; takes some seconds
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=launch/common.sh
+source "$here/common.sh"
+if (($# > 0)); then
+  show_usage
+  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
+fi
+
+program=$(find_program "$here/..")
+export ORPO_DIST=$program
+scratch=$(mktemp -d)
+job=""
+trap '[[ -z $job ]] || kill -KILL "$job" 2>/dev/null || true; rm -rf -- "$scratch"' EXIT
+golden=$here/../Tests/EndToEndTests/Golden
+cat >"$scratch/run.yaml" <<YAML
+model_name_or_path: $golden/llama
+train_file: $golden/pairs.jsonl
+max_length: 256
+max_steps: 300
+learning_rate: 1e-4
+logging_steps: 5
+save_steps: 25
+threads_per_rank: 1
+per_device_train_batch_size: 4
+YAML
+mkdir "$scratch/whole" "$scratch/stopped" "$scratch/killed"
+
+train() { # OUTPUT COMMAND ...
+  local output=$1
+  shift
+  "$@" train --config "$scratch/run.yaml" "output_dir=$scratch/$output" >>"$scratch/$output.log" 2>&1
+}
+fail() {
+  tail -n 20 "$scratch"/*.log >&2
+  die "$*"
+}
+# Until the job has made what is looked for, or is over.
+until_there() {
+  while ! compgen -G "$1" >/dev/null; do
+    kill -0 "$job" 2>/dev/null || fail "the job ended before there was $1"
+    sleep 0.02
+  done
+}
+same_model() {
+  cmp "$scratch/whole/model.safetensors" "$scratch/$1/model.safetensors" || fail "$1: not the model of a run that nothing disturbed"
+}
+
+train whole "$here/local.sh" --ranks 2 || fail "local.sh ended with $?"
+
+train stopped "$here/local.sh" --ranks 2 &
+job=$!
+until_there "$scratch/stopped/metrics.jsonl"
+# The function's subshell is the job; the script is its child.
+kill -TERM "$(pgrep -P "$job" -f launch/local.sh | head -n 1)"
+status=0
+wait "$job" || status=$?
+job=""
+((status == start_again)) || fail "local.sh after SIGTERM: code $status, expected $start_again"
+train stopped "$here/local.sh" --ranks 2 || fail "local.sh, started again, ended with $?"
+same_model stopped
+echo "ok: SIGTERM to local.sh ends it with code $start_again, the same command goes on to the same model"
+
+train killed "$here/run-until-done.sh" --ranks 2 --backoff 0 -- &
+job=$!
+until_there "$scratch/killed/checkpoint-*/checkpoint.json"
+kill -KILL "$(pgrep -x -f "$program train .*output_dir=$scratch/killed" | tail -n 1)"
+wait "$job" || fail "run-until-done.sh ended with $?"
+job=""
+[[ -e $scratch/killed/attempts/attempt-002.log ]] || fail "run-until-done.sh did not start again"
+grep -q 'attempt 2 .* from checkpoint-' "$scratch/killed/attempts/attempts.log" || fail "it did not go on from a checkpoint"
+same_model killed
+echo "ok: run-until-done.sh restarts after SIGKILL to a rank, to the same model"
+
+status=0
+"$here/run-until-done.sh" --ranks 1 --backoff 0 --log "$scratch/attempts" -- train --config "$scratch/run.yaml" learning_rat=1 \
+  >"$scratch/wrong.log" 2>&1 || status=$?
+((status != 0)) || fail "a wrong configuration was taken"
+[[ $(find "$scratch/attempts" -name 'attempt-*.log' | wc -l) == 2 ]] || fail "expected two attempts at a wrong configuration"
+echo "ok: run-until-done.sh gives up at the second identical failure"
+
+# The remote shell and mpirun are stand-ins: what is looked at is how the script chooses hosts and the accumulation.
+mkdir "$scratch/bin"
+printf '#!/bin/sh\n[ "$1" != host2 ]\n' >"$scratch/bin/shell"
+printf '#!/bin/sh\necho "orpo-dist: called with $*"\n' >"$scratch/bin/mpirun"
+chmod +x "$scratch/bin/"*
+printf 'host%s slots=2\n' 1 2 3 4 >"$scratch/hosts"
+for expected in '3 gradient_accumulation_steps=4' '6 gradient_accumulation_steps=8' '4 -n 2 .*gradient_accumulation_steps=8'; do
+  read -r accumulation words <<<"$expected"
+  PATH=$scratch/bin:$PATH ORPO_DIST_RSH=$scratch/bin/shell "$here/run-until-done.sh" --hosts "$scratch/hosts" --no-binding \
+    --log "$scratch/attempts" -- train --config "$scratch/run.yaml" "gradient_accumulation_steps=$accumulation" >"$scratch/hosts.log" 2>&1 ||
+    fail "run-until-done.sh on the hosts that are left ended with $?"
+  grep -q 'no answer from: host2' "$scratch/hosts.log" || fail "a dead host was not noticed"
+  grep -q -e "called with.*$words" "$scratch/hosts.log" || fail "accumulation $accumulation on 4 hosts, 3 left: expected '$words'"
+done
+echo "ok: run-until-done.sh leaves out a dead host and keeps the global batch"
