@@ -11,6 +11,20 @@ public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   return 0
 }
 
+/// The entry that SwiftPM gives an executable; libFuzzer's own is left out of the program then.
+@_cdecl("fuzz_main")
+public func fuzzMain(_ count: Int32, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> Int32 {
+  var (count, arguments) = (count, arguments)
+  return runDriver(&count, &arguments, fuzzOneInput)
+}
+
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+  _ count: UnsafeMutablePointer<Int32>,
+  _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+  _ target: @convention(c) (UnsafePointer<UInt8>?, Int) -> Int32
+) -> Int32
+
 enum Fuzz {
   /// Chosen by ORPO_DIST_FUZZ_TARGET.
   static let target: @Sendable ([UInt8]) throws -> Void = {
