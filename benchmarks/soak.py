@@ -18,8 +18,6 @@ START_AGAIN = 75
 MASK = (1 << 64) - 1
 # Steps of a run that is ended from outside; with a constant learning rate they decide nothing else.
 MANY_STEPS = 100_000_000
-# Faults after which the job must be gone.
-ENDING = ("kill-rank", "kill-mpirun", "kill-at-start", "term-rank", "usr1-rank", "stop-rank")
 
 
 # Checkpoints, checked without the program's help.
@@ -61,8 +59,8 @@ def damage(checkpoint, step):
         if manifest["checksum"] != "stripe64" or manifest["step"] != step:
             return f"checkpoint.json has checksum {manifest['checksum']} and step {manifest['step']}"
         names = {entry["name"] for entry in manifest["files"]}
-        for needed in ("model.safetensors", "optimizer.safetensors", "training_state.json"):
-            if needed not in names and needed != "model.safetensors":
+        for needed in ("config.json", "optimizer.safetensors", "training_state.json"):
+            if needed not in names:
                 return f"checkpoint.json does not list {needed}"
         for entry in manifest["files"]:
             path = checkpoint / entry["name"]
@@ -97,6 +95,10 @@ def send(pid, number):
         os.kill(pid, number)
     except ProcessLookupError:
         pass
+
+
+class Hopeless(Exception):
+    """Why the soak cannot go on; its results so far are shown."""
 
 
 class Leg:
@@ -243,7 +245,7 @@ class Soak:
                 self.leg.end_at_once()
             else:
                 self.problem(f"the job ended with {self.leg.process.returncode} before its first step, see {self.leg.log}")
-        raise SystemExit(f"soak: three starts in a row did not train; the last log is {self.leg.log}")
+        raise Hopeless(f"three starts in a row did not train; the last log is {self.leg.log}")
 
     def close_faults(self):
         seconds = time.monotonic() - self.leg.began
@@ -515,7 +517,7 @@ class Soak:
         try:
             self.disturbed()
             equal = self.undisturbed()
-        except SystemExit as error:
+        except Hopeless as error:
             self.problem(str(error))
         finally:
             if self.leg and self.leg.poll():
@@ -587,25 +589,26 @@ def losses(folder):
 
 
 def table(results):
+    """The results as Markdown."""
     def worst(faults, key):
         values = [fault[key] for fault in faults if fault[key] is not None]
         return max(values) if values else "-"
 
-    print("\n| fault | injected | detected | named | recovered | longest to detection s | longest to a new step s | most steps lost |")
-    print("|---|---|---|---|---|---|---|---|")
-    kinds = sorted({fault["kind"] for fault in results["faults"]})
-    for kind in [*kinds, None]:
+    lines = ["| fault | injected | detected | named | recovered | longest to detection s | longest to a new step s | most steps lost |",
+             "|---|---|---|---|---|---|---|---|"]
+    for kind in [*sorted({fault["kind"] for fault in results["faults"]}), None]:
         faults = [fault for fault in results["faults"] if kind in (None, fault["kind"])]
         counts = " | ".join(str(sum(bool(fault[key]) for fault in faults)) for key in ("detected", "named_by", "recovered"))
-        print(f"| {kind or 'all'} | {len(faults)} | {counts} | {worst(faults, 'seconds_to_detection')} | "
-              f"{worst(faults, 'seconds_to_new_step')} | {worst(faults, 'steps_lost')} |")
-    print(f"\n{results['starts']} starts, {results['changes_of_ranks']} of them on another number of ranks; "
-          f"{results['checkpoints_verified']} checkpoints compared with their checksums; {results['steps']} steps in all")
-    print("\n| criterion | found | |\n|---|---|---|")
-    for entry in results["criteria"]:
-        print(f"| {entry['criterion']} | {entry['found']} | {'met' if entry['met'] else 'MISSED'} |")
-    for text in results["problems"]:
-        print(f"problem: {text}")
+        lines.append(f"| {kind or 'all'} | {len(faults)} | {counts} | {worst(faults, 'seconds_to_detection')} | "
+                     f"{worst(faults, 'seconds_to_new_step')} | {worst(faults, 'steps_lost')} |")
+    lines += ["", f"{results['starts']} starts, {results['changes_of_ranks']} of them on another number of ranks than before; "
+              f"{results['checkpoints_verified']} checkpoints compared with their checksums; {results['steps']} steps in all."]
+    lines += [f"Left out: {kind}: {reason}." for kind, reason in results["settings"]["skipped"].items()]
+    lines += ["", "| criterion | found | |", "|---|---|---|"]
+    lines += [f"| {entry['criterion']} | {entry['found']} | {'met' if entry['met'] else 'MISSED'} |" for entry in results["criteria"]]
+    if results["problems"]:
+        lines += ["", "Problems:", "", *(f"- {text}" for text in results["problems"])]
+    return "\n".join(lines) + "\n"
 
 
 def knows_key(settings, text):
@@ -646,11 +649,14 @@ def prepare(settings):
 
 
 def run(options):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by SIGTERM"))
     settings = json.loads(pathlib.Path(options.settings).read_text(encoding="utf-8"))
     prepare(settings)
     results = Soak(settings).run()
     (pathlib.Path(settings["out"]) / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    table(results)
+    text = table(results)
+    (pathlib.Path(settings["out"]) / "table.md").write_text(text, encoding="utf-8")
+    print("\n" + text, end="")
     sys.exit(0 if all(entry["met"] for entry in results["criteria"]) else 1)
 
 
