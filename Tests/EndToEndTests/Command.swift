@@ -30,7 +30,7 @@ final class Command {
   }
 
   /// Starts `orpo-dist` under `mpirun`; several groups start one job whose ranks differ in arguments.
-  static func mpirun(_ groups: [Ranks], in scratch: URL) throws -> Command {
+  static func mpirun(_ groups: [Ranks], in scratch: URL, environment: [String: String] = [:]) throws -> Command {
     let binary = try binary().path
     var arguments = ["mpirun", "--allow-run-as-root", "--oversubscribe"]
     for (index, group) in groups.enumerated() {
@@ -39,7 +39,7 @@ final class Command {
       if let directory = group.workingDirectory { arguments += ["-wdir", directory.path] }
       arguments += [binary] + group.arguments
     }
-    return try Command(arguments, in: scratch)
+    return try Command(arguments, in: scratch, environment: environment)
   }
 
   /// Starts one `orpo-dist` without `mpirun`.
@@ -47,12 +47,12 @@ final class Command {
     try Command([binary().path] + arguments, in: scratch)
   }
 
-  private init(_ arguments: [String], in scratch: URL) throws {
+  private init(_ arguments: [String], in scratch: URL, environment: [String: String] = [:]) throws {
     self.scratch = scratch.appending(path: "output-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: self.scratch, withIntermediateDirectories: true)
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     process.arguments = arguments
-    process.environment = Self.environment()
+    process.environment = Self.environment().merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice
     // Files, not pipes: nobody has to drain them while the job runs.
     process.standardOutput = try Self.created(self.scratch.appending(path: "stdout"))

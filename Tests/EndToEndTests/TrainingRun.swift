@@ -75,13 +75,14 @@ func runTraining(
 /// Starts a training job and returns at once.
 func startTraining(
   model: String = "llama", ranks: Int, settings: Settings = [:], overrides: [String] = [], resume: Bool = false,
-  in scratch: ScratchDirectory, output name: String = "out"
+  in scratch: ScratchDirectory, output name: String = "out", environment: [String: String] = [:]
 ) throws -> Command {
   let output = scratch.url.appending(path: name)
   let all = Settings.base(model: model, output: output).merging(settings) { $1 }
   let file = try scratch.write(all.yaml, to: "\(name).yaml")
   let arguments = ["train", "--config", file.path] + (resume ? ["--resume"] : []) + overrides
-  return try Command.mpirun([.init(count: ranks, arguments: arguments)], in: scratch.url)
+  return try Command.mpirun(
+    [.init(count: ranks, arguments: arguments)], in: scratch.url, environment: environment)
 }
 
 /// The lines of `metrics.jsonl` that are training logs, by step.

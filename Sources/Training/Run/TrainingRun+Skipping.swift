@@ -1,3 +1,5 @@
+import Collectives
+import Decoder
 import Foundation
 import JSON
 import ORPO
@@ -12,6 +14,8 @@ extension TrainingRun {
       try step.run(
         index, learningRate: learningRate, normLimit: norms.limit, asksToStop: StopSignals.received != nil)
     }
+    let drill = drill?.step == index + 1 && drill?.rank == communicator.rank ? drill : nil
+    if let drill { step.disturb = { drill.strike(gradients: $0) } }
     var outcome = try attempt()
     if outcome.isSkipped {
       let cause = try cause(outcome)
@@ -22,6 +26,7 @@ extension TrainingRun {
       }
     }
     if !outcome.isSkipped { norms.add(outcome.gradientNorm) }
+    drill?.strike(parameters: step.decoder.parameters)
     return outcome
   }
 

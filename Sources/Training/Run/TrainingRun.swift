@@ -54,6 +54,8 @@ package final class TrainingRun {
   var progress = RunCheckpoint.Progress()
   var trace: StepTrace?
   var norms = NormHistory()
+  /// A fault that was asked for.
+  let drill: Drill?
 
   /// Sets everything up: model, data, memory; all ranks together.
   package init(_ configuration: TrainingConfiguration, from start: Start, job: Job, chat: ChatRenderer?) throws {
@@ -64,6 +66,12 @@ package final class TrainingRun {
     self.job = job
     communicator = job.communicator
     store = CheckpointStore(outputDirectory: configuration.outputDir)
+    drill = try communicator.together { try Drill.fromEnvironment() }
+    if let drill {
+      job.note(
+        "warning: \(Drill.variable): a fault on purpose, \(drill.kind.rawValue) in step \(drill.step) on rank \(drill.rank)"
+      )
+    }
     try OutputFolder.check(configuration, store, start, job)
     if configuration.reproducible {
       try communicator.requireSame("instruction set of products (reproducible: true needs one)", Matmul.instructionSet)

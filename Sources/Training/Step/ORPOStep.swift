@@ -24,6 +24,9 @@ package final class ORPOStep {
   /// Told where in a step this rank is.
   package var progress: RankProgress?
 
+  /// Called once, with the next step's gradients before they are computed: for faults on purpose.
+  package var disturb: ((UnsafeMutableBufferPointer<Float>) -> Void)?
+
   private let communicator: Communicator
   private let pool: ThreadPool
   private let rowsPerMicroBatch: Int
@@ -156,6 +159,10 @@ package final class ORPOStep {
     for part in own {
       let gradients = reducer.beginPart(part)
       timeline.span("clear gradients") { clear(gradients) }
+      if part == own.first {
+        disturb?(UnsafeMutableBufferPointer(start: gradients, count: self.gradients.count))
+        disturb = nil
+      }
       let microBatches = plan.microBatches(part: part, rowsPerMicroBatch: rowsPerMicroBatch)
       for (position, members) in microBatches.enumerated() {
         try timeline.span("micro-batch", position) {
