@@ -87,13 +87,15 @@ find_program() {
 
 # What mpirun needs on several hosts: HOST_OPTIONS=(...).
 #
-# A host that has silently gone is noticed within about 15 s in place of minutes; ranks that are told to end have the time to save.
+# A host that has silently gone is noticed within about 15 s in place of minutes. A job that lost a rank takes mpirun twice the kill
+# timeout to end: it sleeps once before TERM and once before KILL, even when all ranks are gone, and passes no signal on meanwhile.
+# Hence it is short; the time to save comes from stopping with USR1.
 # Shared libraries and Python are looked for where they are here.
 host_options() {
   local name
   HOST_OPTIONS=(
     --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3
-    --mca odls_base_sigkill_timeout "${ORPO_DIST_SAVE_SECONDS:-60}"
+    --mca odls_base_sigkill_timeout "${ORPO_DIST_SAVE_SECONDS:-2}"
   )
   if ((EUID == 0)); then HOST_OPTIONS+=(--allow-run-as-root); fi
   for name in PATH LD_LIBRARY_PATH ORPO_DIST_PYTHON; do

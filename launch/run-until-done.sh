@@ -162,7 +162,7 @@ choose_hosts() {
 
 # What is on disk of the run; changes with every checkpoint.
 newest_checkpoint() {
-  find "$output" -maxdepth 1 -name 'checkpoint-*' -printf '%f\n' 2>/dev/null | sed 's/checkpoint-//' | sort -n | tail -n 1
+  { find "$output" -maxdepth 1 -name 'checkpoint-*' -printf '%f\n' 2>/dev/null || true; } | sed 's/checkpoint-//' | sort -n | tail -n 1
 }
 
 # Whether the program trained or saved anything in the attempt with this log.

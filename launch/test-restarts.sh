@@ -14,6 +14,8 @@ fi
 
 program=$(find_program "$here/..")
 export ORPO_DIST=$program
+# A rank that waits for a killed one is ended after that.
+export ORPO_DIST_SAVE_SECONDS=2
 scratch=$(mktemp -d)
 job=""
 trap '[[ -z $job ]] || kill -KILL "$job" 2>/dev/null || true; rm -rf -- "$scratch"' EXIT
@@ -86,7 +88,9 @@ echo "ok: run-until-done.sh gives up at the second identical failure"
 
 # The remote shell and mpirun are stand-ins: what is looked at is how the script chooses hosts and the accumulation.
 mkdir "$scratch/bin"
+# shellcheck disable=SC2016
 printf '#!/bin/sh\n[ "$1" != host2 ]\n' >"$scratch/bin/shell"
+# shellcheck disable=SC2016
 printf '#!/bin/sh\necho "orpo-dist: called with $*"\n' >"$scratch/bin/mpirun"
 chmod +x "$scratch/bin/"*
 printf 'host%s slots=2\n' 1 2 3 4 >"$scratch/hosts"
