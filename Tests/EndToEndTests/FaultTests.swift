@@ -1,4 +1,5 @@
 import Foundation
+import JSON
 import Testing
 
 extension EndToEndTests {
@@ -21,12 +22,16 @@ extension EndToEndTests {
       let scratch = try ScratchDirectory()
       defer { scratch.remove() }
       let (job, ranks) = try longRun(in: scratch)
+      // Ranks tell each other every two seconds where they are.
+      sleep(5)
       kill(ranks[stopped], SIGSTOP)
       let result = try job.wait(atMost: 90)
       #expect(result.exitCode != 0)
       #expect(result.standardError.contains("not heard of"), "\(result.output)")
       #expect(result.standardError.contains("s: rank \(stopped) of 2 on "), "\(result.output)")
       #expect(result.standardError.contains("(last: step "), "\(result.output)")
+      // The launcher may be gone before the last of them is.
+      for _ in 0..<100 where ranks.contains(where: { kill($0, 0) == 0 }) { usleep(100_000) }
       for rank in ranks { #expect(kill(rank, 0) != 0, "rank process \(rank) is still there") }
     }
   }
