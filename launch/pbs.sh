@@ -59,7 +59,7 @@ seconds_to_train() {
   awk -v limit="$limit" -v used="$used" -v save="${SAVE_SECONDS:-120}" 'BEGIN {
     split(limit, l, ":"); split(used, u, ":")
     seconds = (l[1] - u[1]) * 3600 + (l[2] - u[2]) * 60 + l[3] - u[3] - save
-    print seconds > 1 ? seconds : 1 }'
+    print (seconds > 1 ? seconds : 1) }'
 }
 job_value() { qstat -f "$PBS_JOBID" 2>/dev/null | awk -v key="$1" '$1 == key { print $3; exit }'; }
 
