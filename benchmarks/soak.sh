@@ -95,6 +95,7 @@ mkdir -p "$out"
 rm -rf -- "$out/logs" "$out/results.json"
 disk=$(mktemp -d "$out/disk.XXXXXX")
 is_mounted=""
+# shellcheck disable=SC2317  # called by the trap
 clean_up() {
   if [[ -n $is_mounted ]]; then umount "$disk"; fi
   rm -rf -- "$disk"
