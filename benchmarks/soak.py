@@ -206,9 +206,8 @@ class Soak:
         self.legs = 0
         self.rank_changes = 0
         self.leg = None
-        # The fault whose job has ended and that no new step has followed yet, and the last step before it.
+        # Faults whose job has ended and that no new step has followed yet.
         self.open_faults = []
-        self.done = 0
         self.bag = []
 
     # Starting, and going on.
@@ -264,7 +263,8 @@ class Soak:
     def report(self, fault):
         detection = "" if fault["seconds_to_detection"] is None else f"{fault['seconds_to_detection']:.1f} s"
         self.say(
-            f"{len(self.faults):4}  {fault['kind']:14} rank {fault['rank']} of {fault['ranks']}, step {fault['step']}: "
+            f"{fault['number']:4}  {fault['kind']:14} rank {'-' if fault['rank'] is None else fault['rank']} of {fault['ranks']}, "
+            f"step {fault['step']}: "
             f"detected {detection or 'NOT'}, exit code {fault['exit_code']}, lost {fault['steps_lost']} steps, "
             f"new step after {fault['seconds_to_new_step']} s")
 
@@ -272,7 +272,7 @@ class Soak:
 
     def new_fault(self, kind, rank=None):
         fault = {
-            "kind": kind, "time": time.time(), "leg": self.legs, "ranks": self.leg.ranks, "rank": rank, "step": self.leg.last,
+            "number": len(self.faults) + 1, "kind": kind, "time": time.time(), "leg": self.legs, "ranks": self.leg.ranks, "rank": rank, "step": self.leg.last,
             "detected": False, "seconds_to_detection": None, "named_by": None, "exit_code": None, "recovered": False,
             "seconds_to_new_step": None, "resumed_from_step": None, "steps_lost": None}
         self.faults.append(fault)
@@ -290,9 +290,9 @@ class Soak:
         fault["exit_code"] = self.leg.process.returncode
         lines = self.leg.text().splitlines()
         fault["named_by"] = next((line for pattern in patterns for line in lines if re.search(pattern, line)), None)
-        # What metrics.jsonl has was done, also where the end cut off the log.
-        done = max(filter(None, [self.leg.last, self.leg.resumed, self.last_metric()]), default=0)
-        fault["step"] = done
+        # What metrics.jsonl has was done, also where the end cut off the log; before the first step it is of the start before.
+        seen = [self.leg.last, self.leg.resumed, self.last_metric() if self.leg.first else None]
+        fault["step"] = max(filter(None, seen), default=0)
         self.verify()
         self.open_faults.append(fault)
 
@@ -354,6 +354,10 @@ class Soak:
             self.problem(f"{kind}: exit code {fault['exit_code']} where {START_AGAIN} was expected, see {self.leg.log}")
 
     def stop_rank(self):
+        if self.leg.ranks == 1:
+            # Nobody is there to miss the only one.
+            self.signal_rank(signal.SIGTERM, "term-rank")
+            self.restart(ranks=self.random.choice([number for number in self.settings["ranks"] if number > 1]))
         pid, rank = self.choose_rank()
         fault = self.new_fault("stop-rank", rank)
         began = time.monotonic()
@@ -395,40 +399,37 @@ class Soak:
         self.verify()
         self.report(fault)
 
-    def bit_flip(self):
-        """A run that is told to flip a bit of a gradient some steps from now."""
+    def drill(self, kind, ends):
+        """Starts again with the order to flip a bit some steps from there, and waits until that is named."""
         self.signal_rank(signal.SIGUSR1, "usr1-rank")
-        newest = max((number for number, _ in checkpoints(self.folder)), default=0)
-        ranks = self.random.choice(self.settings["ranks"])
+        # Parameters can be compared with those of another rank only.
+        ranks = self.random.choice([number for number in self.settings["ranks"] if number > 1 or not ends])
         rank = self.random.randrange(ranks)
-        step = newest + self.random.randint(3, 8)
-        self.start(environment={"ORPO_DIST_DRILL": f"flip-gradient@step={step},rank={rank}"}, ranks=ranks)
-        self.leg.wait_until(lambda: self.leg.first is not None, self.settings["hang_seconds"])
-        if self.leg.first is not None:
-            self.close_faults()
-        fault = self.new_fault("bit-flip", rank)
-        fault["step"] = step
+        newest = max((number for number, _ in checkpoints(self.folder)), default=0)
+        # What a gradient's norm usually is takes some steps to know.
+        step = newest + self.random.randint(10, 16)
+        self.start(environment={"ORPO_DIST_DRILL": f"{kind}@step={step},rank={rank}"}, ranks=ranks)
+        if not self.leg.wait_until(lambda: (self.leg.last or 0) >= step - 1, self.settings["hang_seconds"]):
+            self.problem(f"{kind}: step {step - 1} was not reached, see {self.leg.log}")
+            return self.leg.end_at_once()
+        self.close_faults()
+        fault = self.new_fault(kind, rank)
         began = time.monotonic()
+        if ends:
+            self.ended(fault, began, [rf"differ.*rank {rank}\b", rf"rank {rank}\b.*differ"])
+            fault["detected"] = fault["exit_code"] not in (None, 0)
+            return None
 
         def named():
-            found = [line for line in self.leg.text().splitlines()
-                     if re.search(rf"rank {rank}\b", line) and re.search(r"gradient|differ|retr|repeat|again", line)]
-            return found[0] if found else None
+            return next((line for line in self.leg.text().splitlines()
+                         if re.search(rf"step {step} was computed again.*rank {rank}\b", line)), None)
 
-        self.leg.wait_until(lambda: (self.leg.last or 0) > step and named() or (self.leg.last or 0) > step + 5,
-                            self.settings["hang_seconds"])
-        fault["named_by"] = named()
-        fault["detected"] = fault["named_by"] is not None
-        if self.leg.poll():
-            fault["recovered"] = (self.leg.last or 0) > step
-            fault["steps_lost"] = 0
-            fault["seconds_to_detection"] = round(time.monotonic() - began, 2) if fault["detected"] else None
-            self.report(fault)
-        else:
-            self.ended(fault, began, [rf"rank {rank}\b"])
-            fault["detected"] = fault["exit_code"] != 0
-        if not fault["detected"]:
-            self.problem(f"bit-flip: nothing named rank {rank} by step {step + 5}, see {self.leg.log}")
+        if self.leg.wait_until(named, self.settings["hang_seconds"]):
+            fault.update(detected=True, named_by=named(), seconds_to_detection=round(time.monotonic() - began, 2))
+        named_at = time.monotonic()
+        fault["recovered"] = self.leg.wait_until(lambda: self.leg.last > step, self.settings["hang_seconds"])
+        fault.update(step=step, steps_lost=0, seconds_to_new_step=round(time.monotonic() - named_at, 2))
+        return self.report(fault)
 
     # The whole.
 
@@ -443,7 +444,8 @@ class Soak:
         {"kill-rank": self.kill_rank, "kill-mpirun": self.kill_mpirun, "stop-rank": self.stop_rank,
          "term-rank": lambda: self.signal_rank(signal.SIGTERM, kind),
          "usr1-rank": lambda: self.signal_rank(signal.SIGUSR1, kind),
-         "disk-full": self.disk_full, "bit-flip": self.bit_flip}[kind]()
+         "disk-full": self.disk_full, "flip-gradient": lambda: self.drill(kind, ends=False),
+         "flip-parameter": lambda: self.drill(kind, ends=True)}[kind]()
 
     def disturbed(self):
         end = time.monotonic() + self.settings["duration"]
@@ -530,6 +532,7 @@ class Soak:
         signals = [fault["steps_lost"] for fault in faults if fault["kind"] in ("term-rank", "usr1-rank")]
         kills = [fault["seconds_to_detection"] for fault in faults if fault["kind"] == "kill-rank"]
         unnamed = [fault for fault in faults if not fault["named_by"] and fault["kind"] != "kill-at-start"]
+        stops = [fault["seconds_to_detection"] for fault in faults if fault["kind"] == "stop-rank"]
         limit = settings["kill_seconds"]
         criteria = [
             (f"at least {settings['min_faults']} faults", len(faults) >= settings["min_faults"], len(faults)),
@@ -541,6 +544,8 @@ class Soak:
             ("nothing lost by a signal", all(number == 0 for number in signals), max(filter(None, signals), default=0)),
             (f"a killed rank noticed within {limit} s", all(s is not None and s <= limit for s in kills),
              max(filter(None, kills), default=None)),
+            (f"a stopped rank noticed within {settings['stop_seconds']} s",
+             all(s is not None and s <= settings["stop_seconds"] for s in stops), max(filter(None, stops), default=None)),
             ("no damaged checkpoint", not self.corrupted, len(self.corrupted)),
             ("no hang", self.hangs == 0, self.hangs),
             ("final parameters and moments equal those of the undisturbed run, bit for bit", equal, equal),
@@ -622,14 +627,14 @@ def prepare(settings):
     """Settles what depends on the program and the machine: kinds of faults, and steps between checkpoints."""
     config = pathlib.Path(settings["config"])
     wanted, skipped = settings["kinds"], {}
-    if "stop-rank" in wanted:
-        if knows_key(settings, "watchdog_seconds=20"):
-            with open(config, "a", encoding="utf-8") as file:
-                file.write("watchdog_seconds: 20\n")
-        else:
-            skipped["stop-rank"] = "this orpo-dist has no watchdog_seconds"
-    if "bit-flip" in wanted and b"flip-gradient" not in pathlib.Path(settings["program"]).read_bytes():
-        skipped["bit-flip"] = "this orpo-dist has no ORPO_DIST_DRILL=flip-gradient"
+    if "stop-rank" in wanted and not knows_key(settings, "watchdog_seconds=100"):
+        skipped["stop-rank"] = "this orpo-dist has no watchdog"
+    program = pathlib.Path(settings["program"]).read_bytes()
+    for kind in ("flip-gradient", "flip-parameter"):
+        if kind in wanted and kind.encode() not in program:
+            skipped[kind] = "this orpo-dist has no such drill"
+    if max(settings["ranks"]) == 1:
+        skipped |= {kind: "needs more than one rank" for kind in ("stop-rank", "flip-parameter") if kind in wanted}
     if "disk-full" in wanted and not settings["has_small_disk"]:
         skipped["disk-full"] = "a small file system of its own needs root"
     settings["kinds"], settings["skipped"] = [kind for kind in wanted if kind not in skipped], skipped
