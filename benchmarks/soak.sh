@@ -146,7 +146,7 @@ JSON
 
 say "$duration s of training with a fault about every $fault_every s, logs in $out/logs"
 # In the background, so that an interrupt of this script is passed on at once and ends the job as well.
-python3 benchmarks/soak.py run "$out/settings.json" &
+python3 benchmarks/soak.py "$out/settings.json" &
 driver=$!
 trap 'kill -TERM "$driver" 2>/dev/null; wait "$driver" || true; exit 130' INT TERM
 status=0
