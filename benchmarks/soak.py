@@ -241,6 +241,9 @@ class Soak:
         newest = max((number for number, _ in checkpoints(self.folder)), default=0)
         # What a gradient's norm usually is takes some steps to know.
         step = newest + self.random.randint(10, 16)
+        if ends:
+            # Ranks are compared before a save; in the steps between, one rank's parameters are spread to all and nothing differs.
+            step = (step // self.settings["save_steps"] + 1) * self.settings["save_steps"]
         self.start(environment={"ORPO_DIST_DRILL": f"{kind}@step={step},rank={rank}"}, ranks=ranks)
         if not self.leg.wait_until(lambda: (self.leg.last or 0) >= step - 1, self.settings["hang_seconds"]):
             self.problem(f"{kind}: step {step - 1} was not reached, see {self.leg.log}")
@@ -249,8 +252,11 @@ class Soak:
         fault = self.new_fault(kind, rank)
         began = time.monotonic()
         if ends:
+            if self.leg.wait_until(lambda: self.leg.last > step + 1, self.settings["hang_seconds"]):
+                self.problem(f"{kind} in step {step} on rank {rank} was not found, see {self.leg.log}")
+                self.leg.end_at_once()
             self.ended(fault, began, [rf"differ.*rank {rank}\b", rf"rank {rank}\b.*differ"])
-            fault["detected"] = fault["exit_code"] not in (None, 0)
+            fault["detected"] = fault["exit_code"] == START_AGAIN
             return None
 
         def named():
