@@ -1,9 +1,7 @@
 """The driver of benchmarks/soak.sh: trains, injects faults, restarts, and checks what is left.
 
-    soak.py run SETTINGS.json       prints the table, writes results.json; exit code 1 when a criterion is missed
-    soak.py verify OUTPUT_DIR       compares every checkpoint there with its checksums
+    soak.py SETTINGS.json       prints the table, writes results.json; exit code 1 when a criterion is missed
 """
-import argparse
 import json
 import os
 import pathlib
@@ -14,182 +12,17 @@ import subprocess
 import sys
 import time
 
+from soak_checkpoints import checkpoints, damaged_checkpoints, losses, same_bytes
+from soak_job import Leg, send
+from soak_results import results, table
+
 START_AGAIN = 75
-MASK = (1 << 64) - 1
 # Steps of a run that is ended from outside; with a constant learning rate they decide nothing else.
 MANY_STEPS = 100_000_000
 
 
-# Checkpoints, checked without the program's help.
-
-def stripe64(path):
-    """The checksum of Sources/ModelFiles/StripeHash.swift."""
-    prime = 0x9FB21C651E98DF25
-    lanes = [prime * (2 * lane + 1) & MASK for lane in range(1, 9)]
-    length = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            length += len(block)
-            block += bytes(-len(block) % 64)
-            words = memoryview(block).cast("Q")
-            for lane in range(8):
-                value = lanes[lane]
-                for word in words[lane::8]:
-                    value = (value ^ word) * prime & MASK
-                    value ^= value >> 32
-                lanes[lane] = value
-    result = length * 0xD6E8FEB86659FD93 & MASK
-    for lane in lanes:
-        result = (result ^ lane) * prime & MASK
-        result ^= result >> 32
-    result = (result ^ result >> 32) * prime & MASK
-    return result ^ result >> 29
-
-
-def checkpoints(folder):
-    """Steps and folders of all checkpoints, oldest first."""
-    found = [(int(path.name[11:]), path) for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(found)
-
-
-def damage(checkpoint, step):
-    """What is wrong with a checkpoint; None when nothing is."""
-    try:
-        manifest = json.loads((checkpoint / "checkpoint.json").read_bytes())
-        if manifest["checksum"] != "stripe64" or manifest["step"] != step:
-            return f"checkpoint.json has checksum {manifest['checksum']} and step {manifest['step']}"
-        names = {entry["name"] for entry in manifest["files"]}
-        for needed in ("config.json", "optimizer.safetensors", "training_state.json"):
-            if needed not in names:
-                return f"checkpoint.json does not list {needed}"
-        for entry in manifest["files"]:
-            path = checkpoint / entry["name"]
-            size = path.stat().st_size
-            if size != entry["size"]:
-                return f"{entry['name']} has {size} bytes, checkpoint.json says {entry['size']}"
-            if (checksum := stripe64(path)) != int(entry["checksum"], 16):
-                return f"{entry['name']} has checksum {checksum:x}, checkpoint.json says {entry['checksum']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def damaged_checkpoints(folder):
-    return [f"{path}: {reason}" for step, path in checkpoints(folder) if (reason := damage(path, step))]
-
-
-# Processes.
-
-def process_fields(pid):
-    """State, parent and start time of a process; None when it is gone. A zombie is gone."""
-    try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = stat[stat.rindex(")") + 2:].split()
-    return None if fields[0] in "ZX" else (fields[0], int(fields[1]), fields[19])
-
-
-def send(pid, number):
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
 class Hopeless(Exception):
     """Why the soak cannot go on; its results so far are shown."""
-
-
-class Leg:
-    """One start of the training command, until the job is gone."""
-
-    def __init__(self, settings, folder, number, ranks, arguments, environment=None):
-        self.ranks = ranks
-        self.log = pathlib.Path(settings["out"]) / "logs" / f"{number}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [
-            *settings["mpirun"], "-n", str(ranks), settings["program"], "train",
-            "--config", settings["config"], f"output_dir={folder}",
-            f"gradient_accumulation_steps={settings['pairs'] // ranks}",
-            f"threads_per_rank={max(1, settings['cores'] // ranks)}", *arguments]
-        self.began = time.monotonic()
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **(environment or {})})
-        self.members = {}
-        self.offset = 0
-        self.tail = ""
-        self.first = None
-        self.last = None
-        self.resumed = None
-
-    def poll(self):
-        """Reads what the log has new; whether the job is still there."""
-        self.find_ranks()
-        with open(self.log, "rb") as log:
-            log.seek(self.offset)
-            new = log.read()
-        self.offset += len(new)
-        *lines, self.tail = (self.tail + new.decode("utf-8", errors="replace")).split("\n")
-        for line in lines:
-            if found := re.match(r"step (\d+)/\d+  ", line):
-                self.last = int(found[1])
-                if self.first is None:
-                    self.first = self.last
-            elif found := re.match(r"continuing from \S*checkpoint-(\d+)$", line):
-                self.resumed = int(found[1])
-        return self.process.poll() is None or bool(self.alive())
-
-    def find_ranks(self):
-        """Remembers the processes of this job with their start times: a number alone may be given to another process."""
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        try:
-            pids = [int(pid) for pid in children.read_text(encoding="ascii").split()]
-        except OSError:
-            return
-        for pid in pids:
-            if pid in self.members:
-                continue
-            try:
-                environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
-            except OSError:
-                continue
-            found = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", environment)
-            if found and (fields := process_fields(pid)):
-                self.members[pid] = (int(found[1]), fields[2])
-
-    def alive(self):
-        """Process id and rank of those ranks that are still there."""
-        return {pid: rank for pid, (rank, began) in self.members.items()
-                if (fields := process_fields(pid)) and fields[2] == began}
-
-    def text(self):
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def wait_until(self, condition, seconds):
-        """Polls until the condition holds (True), the job is gone or time is up (False)."""
-        limit = time.monotonic() + seconds
-        while True:
-            is_there = self.poll()
-            if condition():
-                return True
-            if not is_there or time.monotonic() > limit:
-                return False
-            time.sleep(0.05)
-
-    def wait_for_end(self, seconds):
-        self.wait_until(lambda: False, seconds)
-        return not self.poll()
-
-    def end_at_once(self):
-        if self.process.poll() is None:
-            send(self.process.pid, signal.SIGKILL)
-        for pid in self.alive():
-            send(pid, signal.SIGKILL)
-        self.process.wait()
-        self.wait_for_end(10)
 
 
 class Soak:
@@ -206,9 +39,8 @@ class Soak:
         self.legs = 0
         self.rank_changes = 0
         self.leg = None
-        # The fault whose job has ended and that no new step has followed yet, and the last step before it.
+        # Faults whose job has ended and that no new step has followed yet.
         self.open_faults = []
-        self.done = 0
         self.bag = []
 
     # Starting, and going on.
@@ -264,7 +96,8 @@ class Soak:
     def report(self, fault):
         detection = "" if fault["seconds_to_detection"] is None else f"{fault['seconds_to_detection']:.1f} s"
         self.say(
-            f"{len(self.faults):4}  {fault['kind']:14} rank {fault['rank']} of {fault['ranks']}, step {fault['step']}: "
+            f"{fault['number']:4}  {fault['kind']:14} rank {'-' if fault['rank'] is None else fault['rank']} of {fault['ranks']}, "
+            f"step {fault['step']}: "
             f"detected {detection or 'NOT'}, exit code {fault['exit_code']}, lost {fault['steps_lost']} steps, "
             f"new step after {fault['seconds_to_new_step']} s")
 
@@ -272,7 +105,7 @@ class Soak:
 
     def new_fault(self, kind, rank=None):
         fault = {
-            "kind": kind, "time": time.time(), "leg": self.legs, "ranks": self.leg.ranks, "rank": rank, "step": self.leg.last,
+            "number": len(self.faults) + 1, "kind": kind, "time": time.time(), "leg": self.legs, "ranks": self.leg.ranks, "rank": rank, "step": self.leg.last,
             "detected": False, "seconds_to_detection": None, "named_by": None, "exit_code": None, "recovered": False,
             "seconds_to_new_step": None, "resumed_from_step": None, "steps_lost": None}
         self.faults.append(fault)
@@ -290,9 +123,9 @@ class Soak:
         fault["exit_code"] = self.leg.process.returncode
         lines = self.leg.text().splitlines()
         fault["named_by"] = next((line for pattern in patterns for line in lines if re.search(pattern, line)), None)
-        # What metrics.jsonl has was done, also where the end cut off the log.
-        done = max(filter(None, [self.leg.last, self.leg.resumed, self.last_metric()]), default=0)
-        fault["step"] = done
+        # What metrics.jsonl has was done, also where the end cut off the log; before the first step it is of the start before.
+        seen = [self.leg.last, self.leg.resumed, self.last_metric() if self.leg.first else None]
+        fault["step"] = max(filter(None, seen), default=0)
         self.verify()
         self.open_faults.append(fault)
 
@@ -354,6 +187,10 @@ class Soak:
             self.problem(f"{kind}: exit code {fault['exit_code']} where {START_AGAIN} was expected, see {self.leg.log}")
 
     def stop_rank(self):
+        if self.leg.ranks == 1:
+            # Nobody is there to miss the only one.
+            self.signal_rank(signal.SIGTERM, "term-rank")
+            self.restart(ranks=self.random.choice([number for number in self.settings["ranks"] if number > 1]))
         pid, rank = self.choose_rank()
         fault = self.new_fault("stop-rank", rank)
         began = time.monotonic()
@@ -395,40 +232,43 @@ class Soak:
         self.verify()
         self.report(fault)
 
-    def bit_flip(self):
-        """A run that is told to flip a bit of a gradient some steps from now."""
+    def drill(self, kind, ends):
+        """Starts again with the order to flip a bit some steps from there, and waits until that is named."""
         self.signal_rank(signal.SIGUSR1, "usr1-rank")
-        newest = max((number for number, _ in checkpoints(self.folder)), default=0)
-        ranks = self.random.choice(self.settings["ranks"])
+        # Parameters can be compared with those of another rank only.
+        ranks = self.random.choice([number for number in self.settings["ranks"] if number > 1 or not ends])
         rank = self.random.randrange(ranks)
-        step = newest + self.random.randint(3, 8)
-        self.start(environment={"ORPO_DIST_DRILL": f"flip-gradient@step={step},rank={rank}"}, ranks=ranks)
-        self.leg.wait_until(lambda: self.leg.first is not None, self.settings["hang_seconds"])
-        if self.leg.first is not None:
-            self.close_faults()
-        fault = self.new_fault("bit-flip", rank)
-        fault["step"] = step
+        newest = max((number for number, _ in checkpoints(self.folder)), default=0)
+        # What a gradient's norm usually is takes some steps to know.
+        step = newest + self.random.randint(10, 16)
+        if ends:
+            # Ranks are compared before a save; in the steps between, one rank's parameters are spread to all and nothing differs.
+            step = (step // self.settings["save_steps"] + 1) * self.settings["save_steps"]
+        self.start(environment={"ORPO_DIST_DRILL": f"{kind}@step={step},rank={rank}"}, ranks=ranks)
+        if not self.leg.wait_until(lambda: (self.leg.last or 0) >= step - 1, self.settings["hang_seconds"]):
+            self.problem(f"{kind}: step {step - 1} was not reached, see {self.leg.log}")
+            return self.leg.end_at_once()
+        self.close_faults()
+        fault = self.new_fault(kind, rank)
         began = time.monotonic()
+        if ends:
+            if self.leg.wait_until(lambda: self.leg.last > step + 1, self.settings["hang_seconds"]):
+                self.problem(f"{kind} in step {step} on rank {rank} was not found, see {self.leg.log}")
+                self.leg.end_at_once()
+            self.ended(fault, began, [rf"differ.*rank {rank}\b", rf"rank {rank}\b.*differ"])
+            fault["detected"] = fault["exit_code"] == START_AGAIN
+            return None
 
         def named():
-            found = [line for line in self.leg.text().splitlines()
-                     if re.search(rf"rank {rank}\b", line) and re.search(r"gradient|differ|retr|repeat|again", line)]
-            return found[0] if found else None
+            return next((line for line in self.leg.text().splitlines()
+                         if re.search(rf"step {step} was computed again.*rank {rank}\b", line)), None)
 
-        self.leg.wait_until(lambda: (self.leg.last or 0) > step and named() or (self.leg.last or 0) > step + 5,
-                            self.settings["hang_seconds"])
-        fault["named_by"] = named()
-        fault["detected"] = fault["named_by"] is not None
-        if self.leg.poll():
-            fault["recovered"] = (self.leg.last or 0) > step
-            fault["steps_lost"] = 0
-            fault["seconds_to_detection"] = round(time.monotonic() - began, 2) if fault["detected"] else None
-            self.report(fault)
-        else:
-            self.ended(fault, began, [rf"rank {rank}\b"])
-            fault["detected"] = fault["exit_code"] != 0
-        if not fault["detected"]:
-            self.problem(f"bit-flip: nothing named rank {rank} by step {step + 5}, see {self.leg.log}")
+        if self.leg.wait_until(named, self.settings["hang_seconds"]):
+            fault.update(detected=True, named_by=named(), seconds_to_detection=round(time.monotonic() - began, 2))
+        named_at = time.monotonic()
+        fault["recovered"] = self.leg.wait_until(lambda: self.leg.last > step, self.settings["hang_seconds"])
+        fault.update(step=step, steps_lost=0, seconds_to_new_step=round(time.monotonic() - named_at, 2))
+        return self.report(fault)
 
     # The whole.
 
@@ -443,7 +283,8 @@ class Soak:
         {"kill-rank": self.kill_rank, "kill-mpirun": self.kill_mpirun, "stop-rank": self.stop_rank,
          "term-rank": lambda: self.signal_rank(signal.SIGTERM, kind),
          "usr1-rank": lambda: self.signal_rank(signal.SIGUSR1, kind),
-         "disk-full": self.disk_full, "bit-flip": self.bit_flip}[kind]()
+         "disk-full": self.disk_full, "flip-gradient": lambda: self.drill(kind, ends=False),
+         "flip-parameter": lambda: self.drill(kind, ends=True)}[kind]()
 
     def disturbed(self):
         end = time.monotonic() + self.settings["duration"]
@@ -522,35 +363,7 @@ class Soak:
         finally:
             if self.leg and self.leg.poll():
                 self.leg.end_at_once()
-        return self.results(equal)
-
-    def results(self, equal):
-        settings, faults = self.settings, self.faults
-        lost = [fault["steps_lost"] for fault in faults if fault["steps_lost"] is not None]
-        signals = [fault["steps_lost"] for fault in faults if fault["kind"] in ("term-rank", "usr1-rank")]
-        kills = [fault["seconds_to_detection"] for fault in faults if fault["kind"] == "kill-rank"]
-        unnamed = [fault for fault in faults if not fault["named_by"] and fault["kind"] != "kill-at-start"]
-        limit = settings["kill_seconds"]
-        criteria = [
-            (f"at least {settings['min_faults']} faults", len(faults) >= settings["min_faults"], len(faults)),
-            ("every fault detected", all(f["detected"] for f in faults), sum(f["detected"] for f in faults)),
-            ("every fault named", not unnamed, len(faults) - len(unnamed)),
-            ("every fault recovered from", all(f["recovered"] for f in faults), sum(f["recovered"] for f in faults)),
-            (f"at most {settings['save_steps']} steps (one save interval) lost per fault",
-             all(number <= settings["save_steps"] for number in lost), max(lost, default=0)),
-            ("nothing lost by a signal", all(number == 0 for number in signals), max(filter(None, signals), default=0)),
-            (f"a killed rank noticed within {limit} s", all(s is not None and s <= limit for s in kills),
-             max(filter(None, kills), default=None)),
-            ("no damaged checkpoint", not self.corrupted, len(self.corrupted)),
-            ("no hang", self.hangs == 0, self.hangs),
-            ("final parameters and moments equal those of the undisturbed run, bit for bit", equal, equal),
-            ("nothing else went wrong", not self.problems, len(self.problems)),
-        ]
-        return {
-            "settings": settings, "faults": faults, "problems": self.problems, "corrupted": self.corrupted, "hangs": self.hangs,
-            "starts": self.legs, "changes_of_ranks": self.rank_changes, "checkpoints_verified": self.verified,
-            "steps": self.steps, "compared": self.compared,
-            "criteria": [{"criterion": text, "met": bool(met), "found": found} for text, met, found in criteria]}
+        return results(self, equal)
 
 
 def fill(path):
@@ -568,49 +381,6 @@ def fill(path):
         os.close(handle)
 
 
-def same_bytes(first, second):
-    try:
-        return first.read_bytes() == second.read_bytes()
-    except OSError:
-        return False
-
-
-def losses(folder):
-    """The logged loss by step."""
-    found = {}
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if "loss" in entry:
-            found[entry["step"]] = entry["loss"]
-    return found
-
-
-def table(results):
-    """The results as Markdown."""
-    def worst(faults, key):
-        values = [fault[key] for fault in faults if fault[key] is not None]
-        return max(values) if values else "-"
-
-    lines = ["| fault | injected | detected | named | recovered | longest to detection s | longest to a new step s | most steps lost |",
-             "|---|---|---|---|---|---|---|---|"]
-    for kind in [*sorted({fault["kind"] for fault in results["faults"]}), None]:
-        faults = [fault for fault in results["faults"] if kind in (None, fault["kind"])]
-        counts = " | ".join(str(sum(bool(fault[key]) for fault in faults)) for key in ("detected", "named_by", "recovered"))
-        lines.append(f"| {kind or 'all'} | {len(faults)} | {counts} | {worst(faults, 'seconds_to_detection')} | "
-                     f"{worst(faults, 'seconds_to_new_step')} | {worst(faults, 'steps_lost')} |")
-    lines += ["", f"{results['starts']} starts, {results['changes_of_ranks']} of them on another number of ranks than before; "
-              f"{results['checkpoints_verified']} checkpoints compared with their checksums; {results['steps']} steps in all."]
-    lines += [f"Left out: {kind}: {reason}." for kind, reason in results["settings"]["skipped"].items()]
-    lines += ["", "| criterion | found | |", "|---|---|---|"]
-    lines += [f"| {entry['criterion']} | {entry['found']} | {'met' if entry['met'] else 'MISSED'} |" for entry in results["criteria"]]
-    if results["problems"]:
-        lines += ["", "Problems:", "", *(f"- {text}" for text in results["problems"])]
-    return "\n".join(lines) + "\n"
-
-
 def knows_key(settings, text):
     """Whether the program has a configuration key: an unknown one is named in its error."""
     tried = subprocess.run([settings["program"], "data", "--config", settings["config"], "--dump", "0", text],
@@ -622,14 +392,14 @@ def prepare(settings):
     """Settles what depends on the program and the machine: kinds of faults, and steps between checkpoints."""
     config = pathlib.Path(settings["config"])
     wanted, skipped = settings["kinds"], {}
-    if "stop-rank" in wanted:
-        if knows_key(settings, "watchdog_seconds=20"):
-            with open(config, "a", encoding="utf-8") as file:
-                file.write("watchdog_seconds: 20\n")
-        else:
-            skipped["stop-rank"] = "this orpo-dist has no watchdog_seconds"
-    if "bit-flip" in wanted and b"flip-gradient" not in pathlib.Path(settings["program"]).read_bytes():
-        skipped["bit-flip"] = "this orpo-dist has no ORPO_DIST_DRILL=flip-gradient"
+    if "stop-rank" in wanted and not knows_key(settings, "watchdog_seconds=100"):
+        skipped["stop-rank"] = "this orpo-dist has no watchdog"
+    program = pathlib.Path(settings["program"]).read_bytes()
+    for kind in ("flip-gradient", "flip-parameter"):
+        if kind in wanted and kind.encode() not in program:
+            skipped[kind] = "this orpo-dist has no such drill"
+    if max(settings["ranks"]) == 1:
+        skipped |= {kind: "needs more than one rank" for kind in ("stop-rank", "flip-parameter") if kind in wanted}
     if "disk-full" in wanted and not settings["has_small_disk"]:
         skipped["disk-full"] = "a small file system of its own needs root"
     settings["kinds"], settings["skipped"] = [kind for kind in wanted if kind not in skipped], skipped
@@ -648,36 +418,18 @@ def prepare(settings):
         file.write(f"save_steps: {settings['save_steps']}\neval_steps: {3 * settings['save_steps']}\n")
 
 
-def run(options):
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by SIGTERM"))
-    settings = json.loads(pathlib.Path(options.settings).read_text(encoding="utf-8"))
-    prepare(settings)
-    results = Soak(settings).run()
-    (pathlib.Path(settings["out"]) / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    text = table(results)
-    (pathlib.Path(settings["out"]) / "table.md").write_text(text, encoding="utf-8")
-    print("\n" + text, end="")
-    sys.exit(0 if all(entry["met"] for entry in results["criteria"]) else 1)
-
-
-def verify(options):
-    folder = pathlib.Path(options.folder)
-    found = damaged_checkpoints(folder)
-    print("\n".join(found) or f"{len(checkpoints(folder))} checkpoints are as their checksums say")
-    sys.exit(1 if found else 0)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("run")
-    command.add_argument("settings")
-    command.set_defaults(run=run)
-    command = commands.add_parser("verify")
-    command.add_argument("folder")
-    command.set_defaults(run=verify)
-    options = parser.parse_args()
-    options.run(options)
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by SIGTERM"))
+    settings = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
+    prepare(settings)
+    found = Soak(settings).run()
+    out = pathlib.Path(settings["out"])
+    (out / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    (out / "table.md").write_text(table(found), encoding="utf-8")
+    print("\n" + table(found), end="")
+    sys.exit(0 if all(entry["met"] for entry in found["criteria"]) else 1)
 
 
 if __name__ == "__main__":

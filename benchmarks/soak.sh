@@ -16,18 +16,20 @@
 #   KINDS         kinds of faults, separated by spaces (default: all that this machine and program can do):
 #                   kill-rank kill-mpirun   SIGKILL of a rank, of mpirun
 #                   term-rank usr1-rank     a signal to one rank: all save and leave with 75, nothing is lost
-#                   stop-rank               SIGSTOP of a rank; needs watchdog_seconds
+#                   stop-rank               SIGSTOP of a rank: the others miss it and end the job
 #                   disk-full               nothing can be saved until there is room again; training goes on
-#                   bit-flip                a bit of a gradient flips; needs ORPO_DIST_DRILL
+#                   flip-gradient           a gradient is wrong (ORPO_DIST_DRILL): found, named, the step computed again
+#                   flip-parameter          a parameter is wrong on one rank: found before it is saved, named, code 75
 #   AT_START      share of restarts during which a rank is killed as well (default 0.1)
 #   RANKS         numbers of ranks of a start, chosen at random (default 1 2 3 4)
 #   MODEL, DATA   Hugging Face folder and pairs (default: the tests' tiny Llama, data/customer-care/train.jsonl)
-#   PAIRS         pairs of a step, a multiple of every number of ranks (default 48)
+#   PAIRS         pairs of a step, a multiple of every number of ranks (default 144)
 #   SETTINGS      further key=value settings of the run, separated by spaces, such as "bf16=true zero_stage=0"
 #   SAVE_SECONDS  seconds between checkpoints, from which steps are computed by a trial run (default 10)
 #   SAVE_STEPS    steps between checkpoints, without a trial run
 #   HANG_SECONDS  what takes longer is a hang (default 120)
 #   KILL_SECONDS  criterion: a killed rank must be noticed within (default 5)
+#   STOP_SECONDS  criterion: a stopped rank must be noticed within (default 30)
 #   DISK_MB       size of the small file system (default: what six checkpoints of the model take)
 #   ORPO_DIST     the program (default: built here)
 #   OUT           folder for logs and results (default out/soak)
@@ -60,10 +62,10 @@ fi
 out=${out:-$PWD/out/soak}
 [[ -d $model ]] || die "MODEL: $model is no folder"
 [[ -r $data ]] || die "DATA: $data cannot be read"
-duration=${DURATION:-7200} fault_every=${FAULT_EVERY:-50} min_faults=${MIN_FAULTS:-100} seed=${SEED:-1} pairs=${PAIRS:-48}
+duration=${DURATION:-7200} fault_every=${FAULT_EVERY:-50} min_faults=${MIN_FAULTS:-100} seed=${SEED:-1} pairs=${PAIRS:-144}
 save_seconds=${SAVE_SECONDS:-10} save_steps=${SAVE_STEPS:-0} hang_seconds=${HANG_SECONDS:-120} kill_seconds=${KILL_SECONDS:-5}
-at_start=${AT_START:-0.1}
-for name in duration fault_every min_faults pairs save_seconds hang_seconds kill_seconds; do
+stop_seconds=${STOP_SECONDS:-30} at_start=${AT_START:-0.1}
+for name in duration fault_every min_faults pairs save_seconds hang_seconds kill_seconds stop_seconds; do
   if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then die "${name^^}=${!name}: expected a whole number above 0"; fi
 done
 for name in seed save_steps; do
@@ -75,10 +77,10 @@ for ranks in "${rank_counts[@]}"; do
   if [[ ! $ranks =~ ^[1-9][0-9]*$ ]]; then die "RANKS: '$ranks' is no number of ranks"; fi
   if ((pairs % ranks != 0)); then die "PAIRS=$pairs: expected a multiple of $ranks ranks"; fi
 done
-read -ra kinds <<<"${KINDS:-kill-rank kill-mpirun term-rank usr1-rank stop-rank disk-full bit-flip}"
+read -ra kinds <<<"${KINDS:-kill-rank kill-mpirun term-rank usr1-rank stop-rank disk-full flip-gradient flip-parameter}"
 for kind in "${kinds[@]}"; do
   case $kind in
-    kill-rank | kill-mpirun | term-rank | usr1-rank | stop-rank | disk-full | bit-flip) ;;
+    kill-rank | kill-mpirun | term-rank | usr1-rank | stop-rank | disk-full | flip-gradient | flip-parameter) ;;
     *) die "KINDS: '$kind' is no kind of fault; benchmarks/soak.sh --help lists them" ;;
   esac
 done
@@ -95,6 +97,7 @@ mkdir -p "$out"
 rm -rf -- "$out/logs" "$out/results.json"
 disk=$(mktemp -d "$out/disk.XXXXXX")
 is_mounted=""
+# shellcheck disable=SC2317  # called by the trap
 clean_up() {
   if [[ -n $is_mounted ]]; then umount "$disk"; fi
   rm -rf -- "$disk"
@@ -138,12 +141,12 @@ cat >"$out/settings.json" <<JSON
  "mpirun": [$(words "${mpirun[@]}")], "cores": $(usable_cores), "ranks": [$(numbers "${rank_counts[@]}")], "pairs": $pairs,
  "kinds": [$(words "${kinds[@]}")], "duration": $duration, "fault_every": $fault_every, "min_faults": $min_faults, "seed": $seed,
  "at_start": $(awk -v share="$at_start" 'BEGIN { print share + 0 }'), "save_seconds": $save_seconds, "save_steps": $save_steps,
- "hang_seconds": $hang_seconds, "kill_seconds": $kill_seconds}
+ "hang_seconds": $hang_seconds, "kill_seconds": $kill_seconds, "stop_seconds": $stop_seconds}
 JSON
 
 say "$duration s of training with a fault about every $fault_every s, logs in $out/logs"
 # In the background, so that an interrupt of this script is passed on at once and ends the job as well.
-python3 benchmarks/soak.py run "$out/settings.json" &
+python3 benchmarks/soak.py "$out/settings.json" &
 driver=$!
 trap 'kill -TERM "$driver" 2>/dev/null; wait "$driver" || true; exit 130' INT TERM
 status=0

@@ -11,6 +11,36 @@ extension EndToEndTests {
       "shuffle": true, "eval_split": 0.25, "eval_steps": 7, "logging_steps": 3,
     ]
 
+    /// oneDNN's products use the stack pointer for memory of their own: a signal handler must not run in the middle of one.
+    @Test func threadsThatComputeAreNotInterrupted() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let job = try startTraining(
+        ranks: 2, settings: Self.settings, overrides: ["threads_per_rank=3", "max_steps=100000"], in: scratch)
+      while try lines(scratch.url.appending(path: "out")).isEmpty {
+        guard job.process.isRunning else { throw RunError(description: "ended too early:\n" + (try job.wait().output)) }
+        usleep(2000)
+      }
+      let ranks = try job.rankProcesses()
+      try #require(ranks.count == 2)
+      for rank in ranks {
+        let threads = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(rank)/task").compactMap(pid_t.init)
+        let free = try threads.filter { try !isDeafToStopSignals("/proc/\(rank)/task/\($0)/status") }
+        #expect(!free.contains(rank), "the main thread")
+        #expect(threads.count - free.count >= 3, "the threads of the pool, of \(threads.count) with MPI's")
+        #expect(!free.isEmpty, "somebody must hear")
+      }
+      kill(ranks[0], SIGTERM)
+      #expect(try job.wait().exitCode == Self.startAgain)
+    }
+
+    private func isDeafToStopSignals(_ status: String) throws -> Bool {
+      let text = try String(contentsOfFile: status, encoding: .utf8)
+      let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("SigBlk:") })
+      let mask = try #require(UInt64(line.dropFirst(7).trimmingCharacters(in: .whitespaces), radix: 16))
+      return [SIGUSR1, SIGTERM].allSatisfy { mask & 1 << UInt64($0 - 1) != 0 }
+    }
+
     struct Case: CustomTestStringConvertible {
       var ranks: Int
       var signal: Int32

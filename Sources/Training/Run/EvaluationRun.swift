@@ -28,7 +28,7 @@ package enum EvaluationRun {
       ORPOStep.limits(
         data.evaluation, .init(rowsPerMicroBatch: configuration.rowsPerMicroBatch), training: false))
     let began = ProcessInfo.processInfo.systemUptime
-    StopSignals.listen()
+    StopSignals.listen(besides: job.pool)
     let evaluated = try ORPOStep.evaluate(
       data.evaluation, plan: plan, decoder: decoder, objective: configuration.objective,
       rowsPerMicroBatch: configuration.rowsPerMicroBatch, communicator: job.communicator,

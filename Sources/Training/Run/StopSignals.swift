@@ -1,4 +1,6 @@
+import Foundation
 import Glibc
+import Kernels
 import Synchronization
 
 /// USR1 and TERM, by which schedulers and launchers announce that a job is to end: the first asks the run to save and stop at
@@ -11,19 +13,43 @@ package enum StopSignals {
   /// Launchers pass a signal on in several ways, and some processes get it twice.
   private static let repeatSeconds = 3
 
+  private static let numbers = [SIGUSR1, SIGTERM]
+
   /// Begins to listen. To be called after MPI has started, whose launcher has handlers of its own.
-  package static func listen() {
+  ///
+  /// Threads that compute are never interrupted. oneDNN's products use the stack pointer for memory of their own on the heap,
+  /// and what the kernel puts below it for a signal handler destroys whatever lies there.
+  static func listen(besides pool: ThreadPool) {
     // Initialised here, not in a handler.
     _ = (first.load(ordering: .relaxed), firstSeconds.load(ordering: .relaxed))
-    for number in [SIGUSR1, SIGTERM] {
+    pool.run { _ in setMask(SIG_BLOCK) }
+    setMask(SIG_BLOCK)
+    for number in numbers {
       var action = sigaction()
       action.__sigaction_handler.sa_handler = { StopSignals.receive($0) }
       // Whatever is reading or writing goes on.
       action.sa_flags = SA_RESTART
       sigaction(number, &action, nil)
     }
-    // A file that grows beyond `ulimit -f` is then an error of that file, not the end of the process.
-    signal(SIGXFSZ, SIG_IGN)
+    attend()
+  }
+
+  /// Starts the thread that takes the signals.
+  private static func attend() {
+    let thread = Thread {
+      setMask(SIG_UNBLOCK)
+      while pause() != 0 {}
+    }
+    thread.stackSize = 256 << 10
+    thread.start()
+  }
+
+  /// Of the calling thread.
+  private static func setMask(_ how: Int32) {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for number in numbers { sigaddset(&set, number) }
+    pthread_sigmask(how, &set, nil)
   }
 
   /// Name of the signal that asks this process to stop; nil as long as none does.

@@ -60,7 +60,7 @@ package final class TrainingRun {
   /// Sets everything up: model, data, memory; all ranks together.
   package init(_ configuration: TrainingConfiguration, from start: Start, job: Job, chat: ChatRenderer?) throws {
     // First of all: reading a large model takes a while, and whoever asks to stop meanwhile is heard before the first step.
-    StopSignals.listen()
+    StopSignals.listen(besides: job.pool)
     self.configuration = configuration
     self.start = start
     self.job = job
