@@ -53,7 +53,7 @@ def table(results):
     if results["compared"]:
         compared = results["compared"]
         lines += [f"Undisturbed run on {compared['ranks']} rank(s): the logged loss of {compared['losses_equal']} steps equals, of "
-                  f"{compared['losses_unequal']} differs, of {compared['losses_missing']} was lost while the disk was full."]
+                  f"{compared['losses_unequal']} differs, of {compared['losses_missing']} is not in metrics.jsonl, which is not written while the disk is full."]
     lines += [f"Left out: {kind}: {reason}." for kind, reason in results["settings"]["skipped"].items()]
     lines += ["", "| criterion | found | |", "|---|---|---|"]
     lines += [f"| {entry['criterion']} | {entry['found']} | {'met' if entry['met'] else 'MISSED'} |" for entry in results["criteria"]]
