@@ -118,7 +118,7 @@ extension EndToEndTests {
         in: scratch
       ).wait()
       #expect(result.exitCode != 0)
-      #expect(result.standardError.contains("not finite, or far beyond that of earlier steps, in 10 steps in a row"), "\(result.output)")
+      #expect(result.standardError.contains("in 10 steps in a row"), "\(result.output)")
       let output = scratch.url.appending(path: "out")
       #expect(!FileManager.default.fileExists(atPath: output.appending(path: "model.safetensors").path))
       let metrics = String(decoding: try Data(contentsOf: output.appending(path: "metrics.jsonl")), as: UTF8.self)
