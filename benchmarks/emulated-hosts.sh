@@ -4,6 +4,8 @@
 #
 #   benchmarks/emulated-hosts.sh up N [GBIT]     hosts host1 ... hostN; GBIT limits what each of them sends
 #   benchmarks/emulated-hosts.sh exec HOST CMD   runs a command there, with a host name, /tmp and /dev/shm of its own
+#   benchmarks/emulated-hosts.sh cut HOST        takes its link away: it has gone silent for the others, and they for it
+#   benchmarks/emulated-hosts.sh join HOST       and gives it back
 #   benchmarks/emulated-hosts.sh down            ends what runs there and removes them
 #
 # mpirun starts its daemons through this script:
@@ -106,6 +108,13 @@ case ${1:-} in
     up "${@:2}"
     ;;
   down) down ;;
+  cut | join)
+    (($# == 2)) || usage
+    space=$(space_of "$2")
+    state=up
+    if [[ $1 == cut ]]; then state=down; fi
+    ip -n "$fabric" link set "port${space#"$prefix-"}" "$state"
+    ;;
   exec)
     (($# >= 3)) || usage
     run_on "${@:2}"

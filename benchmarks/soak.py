@@ -13,7 +13,7 @@ import sys
 import time
 
 from soak_checkpoints import checkpoints, damaged_checkpoints, losses, same_bytes
-from soak_job import Leg, send
+from soak_job import Leg, now, send
 from soak_results import results, table
 
 START_AGAIN = 75
@@ -80,7 +80,7 @@ class Soak:
         raise Hopeless(f"three starts in a row did not train; the last log is {self.leg.log}")
 
     def close_faults(self):
-        seconds = time.monotonic() - self.leg.began
+        seconds = now() - self.leg.began
         from_step = self.leg.first - 1
         for fault in self.open_faults:
             fault["recovered"] = True
@@ -105,24 +105,30 @@ class Soak:
 
     def new_fault(self, kind, rank=None):
         fault = {
-            "number": len(self.faults) + 1, "kind": kind, "time": time.time(), "leg": self.legs, "ranks": self.leg.ranks, "rank": rank, "step": self.leg.last,
-            "detected": False, "seconds_to_detection": None, "named_by": None, "exit_code": None, "recovered": False,
+            "number": len(self.faults) + 1, "kind": kind, "time": time.time(), "leg": self.legs, "ranks": self.leg.ranks, "rank": rank,
+            "step": self.leg.last, "detected": False, "seconds_to_detection": None, "seconds_to_end": None, "named_by": None,
+            "exit_code": None, "recovered": False,
             "seconds_to_new_step": None, "resumed_from_step": None, "steps_lost": None}
         self.faults.append(fault)
         return fault
 
     def ended(self, fault, began, patterns):
-        """Waits for the end of the job and looks at what it left."""
+        """Waits for the end of the job and looks at what it left. Detected is a fault when the log names it, or all ranks are gone."""
+        def name():
+            return next((line for pattern in patterns for line in self.leg.text().splitlines() if re.search(pattern, line)), None)
+
+        self.leg.wait_until(name, self.settings["hang_seconds"])
+        seconds = round(now() - began, 2)
         if not self.leg.wait_for_end(self.settings["hang_seconds"]):
             self.hangs += 1
             left = sorted(self.leg.alive().values())
             self.problem(f"{fault['kind']}: ranks {left} are there {self.settings['hang_seconds']} s later, see {self.leg.log}")
             self.leg.end_at_once()
         else:
-            fault["seconds_to_detection"] = round(time.monotonic() - began, 2)
+            fault["seconds_to_detection"] = seconds
+            fault["seconds_to_end"] = round(now() - began, 2)
         fault["exit_code"] = self.leg.process.returncode
-        lines = self.leg.text().splitlines()
-        fault["named_by"] = next((line for pattern in patterns for line in lines if re.search(pattern, line)), None)
+        fault["named_by"] = name()
         # What metrics.jsonl has was done, also where the end cut off the log; before the first step it is of the start before.
         seen = [self.leg.last, self.leg.resumed, self.last_metric() if self.leg.first else None]
         fault["step"] = max(filter(None, seen), default=0)
@@ -157,7 +163,7 @@ class Soak:
     def kill_rank(self, kind="kill-rank"):
         pid, rank = self.choose_rank()
         fault = self.new_fault(kind, rank)
-        began = time.monotonic()
+        began = now()
         send(pid or self.leg.process.pid, signal.SIGKILL)
         self.ended(fault, began, [rf"rank {rank}\b.*signal 9", rf"rank {rank}\b.*(?:Killed|lost|died)"])
         fault["detected"] = fault["seconds_to_detection"] is not None and fault["exit_code"] not in (0, START_AGAIN)
@@ -170,7 +176,7 @@ class Soak:
 
     def kill_mpirun(self):
         fault = self.new_fault("kill-mpirun")
-        began = time.monotonic()
+        began = now()
         send(self.leg.process.pid, signal.SIGKILL)
         # Nobody is left to say anything: whoever started mpirun has its exit code.
         self.ended(fault, began, [])
@@ -179,28 +185,72 @@ class Soak:
     def signal_rank(self, number, kind):
         pid, rank = self.choose_rank()
         fault = self.new_fault(kind, rank)
-        began = time.monotonic()
+        began = now()
         send(pid, number)
         self.ended(fault, began, [rf"{signal.Signals(number).name} to rank {rank}\b"])
         fault["detected"] = fault["exit_code"] == START_AGAIN
         if not fault["detected"]:
             self.problem(f"{kind}: exit code {fault['exit_code']} where {START_AGAIN} was expected, see {self.leg.log}")
 
-    def stop_rank(self):
+    def need_ranks(self):
+        """Of a job of one rank, nobody is there to miss it."""
         if self.leg.ranks == 1:
-            # Nobody is there to miss the only one.
             self.signal_rank(signal.SIGTERM, "term-rank")
             self.restart(ranks=self.random.choice([number for number in self.settings["ranks"] if number > 1]))
+
+    def stop_rank(self):
+        self.need_ranks()
         pid, rank = self.choose_rank()
         fault = self.new_fault("stop-rank", rank)
-        began = time.monotonic()
+        began = now()
         send(pid, signal.SIGSTOP)
         self.ended(fault, began, [rf"not heard of.*: rank {rank} of "])
         fault["detected"] = fault["seconds_to_detection"] is not None and fault["exit_code"] not in (0, START_AGAIN)
 
+    def network(self, order, host):
+        subprocess.run([self.settings["emulated"], order, f"host{host}"], check=True)
+
+    def cut_host(self, kind, seconds=None):
+        """Takes the link of a host away, for good or for so long; either way it is taken for dead and its job ends."""
+        self.need_ranks()
+        host = self.random.randint(1, min(self.settings["hosts"], self.leg.ranks))
+        fault = self.new_fault(kind)
+        fault["host"] = f"host{host}"
+        began = now()
+        self.network("cut", host)
+        is_there = True
+        if seconds:
+            is_there = not self.leg.wait_for_end(seconds)
+            self.network("join", host)
+        # Daemons may say it in place of a rank.
+        self.ended(fault, began, [r"not heard of", r"lost communication with a remote daemon", r"daemon.*(?:host|node)"])
+        if not seconds:
+            self.network("join", host)
+        fault["ended_while_down"] = not is_there
+        fault["detected"] = fault["seconds_to_detection"] is not None and fault["exit_code"] not in (0, START_AGAIN)
+
+    def link_short(self):
+        """The link is away for a moment: training waits, and nothing else happens."""
+        self.need_ranks()
+        host = self.random.randint(1, min(self.settings["hosts"], self.leg.ranks))
+        fault = self.new_fault("link-short")
+        fault["host"] = f"host{host}"
+        self.network("cut", host)
+        self.leg.wait_until(lambda: False, 4)
+        self.network("join", host)
+        joined, step = now(), self.leg.last
+        went_on = self.leg.wait_until(lambda: self.leg.last > step, 30)
+        if not went_on:
+            self.problem(f"link-short: training did not go on, see {self.leg.log}")
+            if not self.leg.poll():
+                fault["exit_code"] = self.leg.process.returncode
+        fault.update(detected=True, recovered=went_on, steps_lost=0, seconds_to_new_step=round(now() - joined, 2),
+                     seconds_to_detection=0.0, named_by="training went on")
+        self.report(fault)
+
     def disk_full(self):
         fault = self.new_fault("disk-full")
-        began = time.monotonic()
+        began = now()
         ballast = self.folder.parent / "ballast"
         before = len(re.findall(r"checkpoint-\d+ could not be saved", self.leg.text()))
         fill(ballast)
@@ -211,7 +261,7 @@ class Soak:
         seconds = self.settings["hang_seconds"] + 3 * self.settings["save_seconds"]
         saw = self.leg.wait_until(failed, seconds)
         ballast.unlink()
-        freed = time.monotonic()
+        freed = now()
         step = self.leg.last
         if saw:
             fault["detected"] = True
@@ -219,7 +269,7 @@ class Soak:
             fault["named_by"] = [line for line in self.leg.text().splitlines() if "could not be saved" in line][-1]
         fault["step"] = step
         if saw and self.leg.wait_until(lambda: self.leg.last > step, self.settings["hang_seconds"]):
-            fault["seconds_to_new_step"] = round(time.monotonic() - freed, 2)
+            fault["seconds_to_new_step"] = round(now() - freed, 2)
             # The next save must succeed, before another fault comes.
             newest = max((number for number, _ in checkpoints(self.folder)), default=0)
             fault["recovered"] = self.leg.wait_until(
@@ -250,7 +300,7 @@ class Soak:
             return self.leg.end_at_once()
         self.close_faults()
         fault = self.new_fault(kind, rank)
-        began = time.monotonic()
+        began = now()
         if ends:
             if self.leg.wait_until(lambda: self.leg.last > step + 1, self.settings["hang_seconds"]):
                 self.problem(f"{kind} in step {step} on rank {rank} was not found, see {self.leg.log}")
@@ -264,10 +314,10 @@ class Soak:
                          if re.search(rf"step {step} was computed again.*rank {rank}\b", line)), None)
 
         if self.leg.wait_until(named, self.settings["hang_seconds"]):
-            fault.update(detected=True, named_by=named(), seconds_to_detection=round(time.monotonic() - began, 2))
-        named_at = time.monotonic()
+            fault.update(detected=True, named_by=named(), seconds_to_detection=round(now() - began, 2))
+        named_at = now()
         fault["recovered"] = self.leg.wait_until(lambda: self.leg.last > step, self.settings["hang_seconds"])
-        fault.update(step=step, steps_lost=0, seconds_to_new_step=round(time.monotonic() - named_at, 2))
+        fault.update(step=step, steps_lost=0, seconds_to_new_step=round(now() - named_at, 2))
         return self.report(fault)
 
     # The whole.
@@ -280,28 +330,30 @@ class Soak:
         return self.bag.pop()
 
     def inject(self, kind):
-        {"kill-rank": self.kill_rank, "kill-mpirun": self.kill_mpirun, "stop-rank": self.stop_rank,
+        {"link-short": self.link_short, "link-down": lambda: self.cut_host(kind, 20), "silent-host": lambda: self.cut_host(kind),
+         "kill-rank": self.kill_rank, "kill-mpirun": self.kill_mpirun, "stop-rank": self.stop_rank,
          "term-rank": lambda: self.signal_rank(signal.SIGTERM, kind),
          "usr1-rank": lambda: self.signal_rank(signal.SIGUSR1, kind),
          "disk-full": self.disk_full, "flip-gradient": lambda: self.drill(kind, ends=False),
          "flip-parameter": lambda: self.drill(kind, ends=True)}[kind]()
 
     def disturbed(self):
-        end = time.monotonic() + self.settings["duration"]
+        end = now() + self.settings["duration"]
         self.restart()
-        while time.monotonic() < end:
+        while now() < end:
             pause = self.random.uniform(0.5, 1.5) * self.settings["fault_every"]
-            self.leg.wait_until(lambda: time.monotonic() > end, min(pause, max(0.0, end - time.monotonic())))
-            if time.monotonic() > end:
+            self.leg.wait_until(lambda: now() > end, min(pause, max(0.0, end - now())))
+            if now() > end:
                 break
             self.watch()
             if self.leg.poll():
                 self.inject(self.next_kind())
             if not self.leg.poll():
                 self.restart()
-        # The end is one more signal; what is left of the steps goes to the end without a fault.
+        # The end is one more signal; what is left of the steps goes to the end without a fault, where the undisturbed run saves too.
         self.signal_rank(signal.SIGTERM, "term-rank")
-        self.steps = max(number for number, _ in checkpoints(self.folder)) + self.settings["save_steps"]
+        newest = max(number for number, _ in checkpoints(self.folder))
+        self.steps = (newest // self.settings["save_steps"] + 1) * self.settings["save_steps"]
         self.restart([f"max_steps={self.steps}", "--resume"])
         if not self.leg.wait_for_end(self.settings["hang_seconds"] + 10 * self.settings["save_seconds"]):
             self.hangs += 1
@@ -322,47 +374,62 @@ class Soak:
             self.problem(f"no step in {self.settings['hang_seconds']} s without a fault, see {self.leg.log}")
             self.leg.end_at_once()
 
+    def start_undisturbed(self):
+        """The same training on one host without a fault, beside it all; every checkpoint is kept."""
+        ranks = self.random.choice(self.settings["ranks"])
+        self.say(f"the undisturbed run: {ranks} ranks")
+        self.still = Leg(self.settings, self.out / "undisturbed", "undisturbed", ranks,
+                         [f"max_steps={MANY_STEPS}", "save_total_limit=null"], one_host=True)
+        # mpirun's ranks inherit it: the run that is disturbed goes first.
+        os.setpriority(os.PRIO_PROCESS, self.still.process.pid, 10)
+
     def undisturbed(self):
-        """The same steps at once, on another number of ranks than the last start; whether everything is equal."""
-        ranks = next((r for r in self.settings["ranks"] if r != self.leg.ranks), self.leg.ranks)
-        self.say(f"the undisturbed run: {self.steps} steps on {ranks} ranks")
-        folder = pathlib.Path(self.settings["disk"]) / "undisturbed"
-        leg = Leg(self.settings, folder, "undisturbed", ranks, [f"max_steps={self.steps}"])
-        while leg.poll():
+        """Waits until the undisturbed run has done the same steps; whether everything is equal."""
+        leg, folder = self.still, self.out / "undisturbed"
+        saved = folder / f"checkpoint-{self.steps}" / "checkpoint.json"
+        while leg.poll() and not saved.exists():
             step = leg.last
-            if not leg.wait_until(lambda: leg.last != step, self.settings["hang_seconds"]) and leg.poll():
+            if not leg.wait_until(lambda: leg.last != step or saved.exists(), self.settings["hang_seconds"]) and leg.poll():
                 self.hangs += 1
                 self.problem(f"the undisturbed run stands still, see {leg.log}")
                 leg.end_at_once()
-        if leg.process.returncode != 0:
+        if not saved.exists():
             self.problem(f"the undisturbed run ended with {leg.process.returncode}, see {leg.log}")
             return False
-        names = ["model.safetensors", f"checkpoint-{self.steps}/model.safetensors", f"checkpoint-{self.steps}/optimizer.safetensors"]
-        different = [name for name in names if not same_bytes(self.folder / name, folder / name)]
+        leg.end_at_once()
+        last = f"checkpoint-{self.steps}"
+        pairs = [("model.safetensors", f"{last}/model.safetensors"),
+                 *[(name, name) for name in (f"{last}/model.safetensors", f"{last}/optimizer.safetensors")]]
+        different = [ours for ours, theirs in pairs if not same_bytes(self.folder / ours, folder / theirs)]
         for name in different:
             self.problem(f"{name} differs from that of the undisturbed run, or is missing")
         ours, theirs = losses(self.folder), losses(folder)
+        theirs = {step: loss for step, loss in theirs.items() if step <= self.steps}
         common = ours.keys() & theirs.keys()
         unequal = [step for step in sorted(common) if ours[step] != theirs[step]]
         if unequal:
             self.problem(f"the logged loss of {len(unequal)} steps differs, first at step {unequal[0]}")
-        self.compared = {"ranks": ranks, "files": names, "different": different, "losses_equal": len(common) - len(unequal),
-                         "losses_unequal": len(unequal), "losses_missing": len(theirs.keys() - ours.keys())}
+        self.compared = {"ranks": leg.ranks, "files": [ours for ours, _ in pairs], "different": different,
+                         "losses_equal": len(common) - len(unequal), "losses_unequal": len(unequal),
+                         "losses_missing": len(theirs.keys() - ours.keys())}
         return not different
 
+    still = None
     compared = None
     steps = None
 
     def run(self):
         equal = False
         try:
+            self.start_undisturbed()
             self.disturbed()
             equal = self.undisturbed()
         except Hopeless as error:
             self.problem(str(error))
         finally:
-            if self.leg and self.leg.poll():
-                self.leg.end_at_once()
+            for leg in (self.leg, self.still):
+                if leg and leg.poll():
+                    leg.end_at_once()
         return results(self, equal)
 
 
@@ -398,8 +465,11 @@ def prepare(settings):
     for kind in ("flip-gradient", "flip-parameter"):
         if kind in wanted and kind.encode() not in program:
             skipped[kind] = "this orpo-dist has no such drill"
+    between_hosts = ("link-short", "link-down", "silent-host")
     if max(settings["ranks"]) == 1:
-        skipped |= {kind: "needs more than one rank" for kind in ("stop-rank", "flip-parameter") if kind in wanted}
+        skipped |= {kind: "needs more than one rank" for kind in ("stop-rank", "flip-parameter", *between_hosts) if kind in wanted}
+    if settings["hosts"] == 1:
+        skipped |= {kind: "needs HOSTS=2 or more, and root" for kind in between_hosts if kind in wanted}
     if "disk-full" in wanted and not settings["has_small_disk"]:
         skipped["disk-full"] = "a small file system of its own needs root"
     settings["kinds"], settings["skipped"] = [kind for kind in wanted if kind not in skipped], skipped

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Trains for hours while faults are injected at random, starts the same command again after each, and ends with a table: faults
 # injected, detected, named, recovered from, steps lost, checkpoints damaged, and whether the parameters in the end are, bit for bit,
-# those of a run that nobody disturbed (which is trained afterwards, and takes about as long again).
+# those of a run that nobody disturbed (which trains beside it, on one host and with less priority). It may be suspended, jobs and
+# all: times are those it ran.
 #
 #   benchmarks/soak.sh                                             two hours, a fault about every minute
 #   DURATION=300 FAULT_EVERY=10 MIN_FAULTS=10 benchmarks/soak.sh   a short trial
@@ -17,9 +18,13 @@
 #                   kill-rank kill-mpirun   SIGKILL of a rank, of mpirun
 #                   term-rank usr1-rank     a signal to one rank: all save and leave with 75, nothing is lost
 #                   stop-rank               SIGSTOP of a rank: the others miss it and end the job
+#                   silent-host           the link of an emulated host is gone until its job has ended
+#                   link-down             it is gone for 20 s: the host is taken for dead, too
+#                   link-short            it is gone for 4 s: training waits and goes on
 #                   disk-full               nothing can be saved until there is room again; training goes on
 #                   flip-gradient           a gradient is wrong (ORPO_DIST_DRILL): found, named, the step computed again
 #                   flip-parameter          a parameter is wrong on one rank: found before it is saved, named, code 75
+#   HOSTS         emulated hosts (network namespaces, benchmarks/emulated-hosts.sh) for the ranks (default 2 when root, else 1)
 #   AT_START      share of restarts during which a rank is killed as well (default 0.1)
 #   RANKS         numbers of ranks of a start, chosen at random (default 1 2 3 4)
 #   MODEL, DATA   Hugging Face folder and pairs (default: the tests' tiny Llama, data/customer-care/train.jsonl)
@@ -65,7 +70,8 @@ out=${out:-$PWD/out/soak}
 duration=${DURATION:-7200} fault_every=${FAULT_EVERY:-50} min_faults=${MIN_FAULTS:-100} seed=${SEED:-1} pairs=${PAIRS:-144}
 save_seconds=${SAVE_SECONDS:-10} save_steps=${SAVE_STEPS:-0} hang_seconds=${HANG_SECONDS:-120} kill_seconds=${KILL_SECONDS:-5}
 stop_seconds=${STOP_SECONDS:-30} at_start=${AT_START:-0.1}
-for name in duration fault_every min_faults pairs save_seconds hang_seconds kill_seconds stop_seconds; do
+hosts=${HOSTS:-$((EUID == 0 ? 2 : 1))}
+for name in hosts duration fault_every min_faults pairs save_seconds hang_seconds kill_seconds stop_seconds; do
   if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then die "${name^^}=${!name}: expected a whole number above 0"; fi
 done
 for name in seed save_steps; do
@@ -77,10 +83,11 @@ for ranks in "${rank_counts[@]}"; do
   if [[ ! $ranks =~ ^[1-9][0-9]*$ ]]; then die "RANKS: '$ranks' is no number of ranks"; fi
   if ((pairs % ranks != 0)); then die "PAIRS=$pairs: expected a multiple of $ranks ranks"; fi
 done
-read -ra kinds <<<"${KINDS:-kill-rank kill-mpirun term-rank usr1-rank stop-rank disk-full flip-gradient flip-parameter}"
+read -ra kinds <<<"${KINDS:-kill-rank kill-mpirun term-rank usr1-rank stop-rank disk-full flip-gradient flip-parameter silent-host link-down link-short}"
 for kind in "${kinds[@]}"; do
   case $kind in
     kill-rank | kill-mpirun | term-rank | usr1-rank | stop-rank | disk-full | flip-gradient | flip-parameter) ;;
+    silent-host | link-down | link-short) ;;
     *) die "KINDS: '$kind' is no kind of fault; benchmarks/soak.sh --help lists them" ;;
   esac
 done
@@ -94,11 +101,13 @@ fi
 [[ -x $orpo ]] || die "ORPO_DIST: $orpo is no program"
 
 mkdir -p "$out"
-rm -rf -- "$out/logs" "$out/results.json"
+rm -rf -- "$out/logs" "$out/undisturbed" "$out/results.json"
 disk=$(mktemp -d "$out/disk.XXXXXX")
-is_mounted=""
+is_mounted="" has_hosts=""
+emulated=$PWD/benchmarks/emulated-hosts.sh
 # shellcheck disable=SC2317  # called by the trap
 clean_up() {
+  if [[ -n $has_hosts ]]; then "$emulated" down; fi
   if [[ -n $is_mounted ]]; then umount "$disk"; fi
   rm -rf -- "$disk"
 }
@@ -114,6 +123,12 @@ if ((EUID == 0)); then
     is_mounted=yes
     small_disk=true
   fi
+fi
+
+if ((hosts > 1)); then
+  if ((EUID != 0)); then die "HOSTS=$hosts: network namespaces need root"; fi
+  "$emulated" up "$hosts"
+  has_hosts=yes
 fi
 
 {
@@ -136,9 +151,13 @@ words() { printf '"%s",' "$@" | sed 's/,$//'; }
 numbers() { printf '%s,' "$@" | sed 's/,$//'; }
 mpirun=(mpirun --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 --mca btl "self,vader" --mca plm isolated)
 if ((EUID == 0)); then mpirun+=(--allow-run-as-root); fi
+host_options
+mpirun_hosts=(mpirun "${HOST_OPTIONS[@]}" --oversubscribe --bind-to none --mca mpi_yield_when_idle 1
+  --mca plm rsh --mca plm_rsh_agent "$emulated rsh" --mca btl_tcp_if_include 10.99.0.0/24 --mca oob_tcp_if_include 10.99.0.0/24)
 cat >"$out/settings.json" <<JSON
 {"program": "$orpo", "config": "$out/run.yaml", "out": "$out", "disk": "$disk", "has_small_disk": $small_disk,
- "mpirun": [$(words "${mpirun[@]}")], "cores": $(usable_cores), "ranks": [$(numbers "${rank_counts[@]}")], "pairs": $pairs,
+ "mpirun": [$(words "${mpirun[@]}")], "mpirun_hosts": [$(words "${mpirun_hosts[@]}")], "emulated": "$emulated", "hosts": $hosts,
+ "cores": $(usable_cores), "ranks": [$(numbers "${rank_counts[@]}")], "pairs": $pairs,
  "kinds": [$(words "${kinds[@]}")], "duration": $duration, "fault_every": $fault_every, "min_faults": $min_faults, "seed": $seed,
  "at_start": $(awk -v share="$at_start" 'BEGIN { print share + 0 }'), "save_seconds": $save_seconds, "save_steps": $save_steps,
  "hang_seconds": $hang_seconds, "kill_seconds": $kill_seconds, "stop_seconds": $stop_seconds}

@@ -4,7 +4,31 @@ import pathlib
 import re
 import signal
 import subprocess
+import threading
 import time
+
+
+class Clock:
+    """Seconds that go by while this process runs: a soak that is suspended with its jobs has missed nothing."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        threading.Thread(target=self.tick, daemon=True).start()
+
+    def tick(self):
+        last = time.monotonic()
+        while True:
+            time.sleep(0.02)
+            now = time.monotonic()
+            self.seconds += min(now - last, 1.0)
+            last = now
+
+
+CLOCK = Clock()
+
+
+def now():
+    return CLOCK.seconds
 
 
 def process_fields(pid):
@@ -24,23 +48,38 @@ def send(pid, number):
         pass
 
 
+# Tells the processes of a start from all others, on whatever emulated host.
+MARKER = "ORPO_DIST_SOAK_START"
+
+
+def launcher(settings, ranks, one_host):
+    """The words before `-n`: mpirun here, or on the first emulated host with ranks on all of them in turn."""
+    hosts = min(settings["hosts"], ranks)
+    if one_host or settings["hosts"] == 1:
+        return settings["mpirun"]
+    slots = [(ranks + hosts - 1 - number) // hosts for number in range(hosts)]
+    names = ",".join(f"host{number + 1}:{count}" for number, count in enumerate(slots))
+    return [settings["emulated"], "exec", "host1", *settings["mpirun_hosts"], "-x", MARKER, "-x", "ORPO_DIST_DRILL", "-H", names]
+
+
 class Leg:
     """One start of the training command, until the job is gone."""
 
-    def __init__(self, settings, folder, number, ranks, arguments, environment=None):
+    def __init__(self, settings, folder, number, ranks, arguments, environment=None, one_host=False):
         self.ranks = ranks
+        self.marker = f"{settings['out']}/{number}"
         self.log = pathlib.Path(settings["out"]) / "logs" / f"{number}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [
-            *settings["mpirun"], "-n", str(ranks), settings["program"], "train",
+            *launcher(settings, ranks, one_host), "-n", str(ranks), settings["program"], "train",
             "--config", settings["config"], f"output_dir={folder}",
             f"gradient_accumulation_steps={settings['pairs'] // ranks}",
             f"threads_per_rank={max(1, settings['cores'] // ranks)}", *arguments]
-        self.began = time.monotonic()
+        self.began = now()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **(environment or {})})
+                env={**os.environ, "ORPO_DIST_DRILL": "", MARKER: self.marker, **(environment or {})})
         self.members = {}
         self.offset = 0
         self.tail = ""
@@ -67,21 +106,21 @@ class Leg:
 
     def find_ranks(self):
         """Remembers the processes of this job with their start times: a number alone may be given to another process."""
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        try:
-            pids = [int(pid) for pid in children.read_text(encoding="ascii").split()]
-        except OSError:
+        if len(self.members) == self.ranks:
             return
-        for pid in pids:
-            if pid in self.members:
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            pid = int(folder.name)
+            if pid in self.members or not (fields := process_fields(pid)):
                 continue
             try:
-                environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+                variables = (folder / "environ").read_bytes().split(b"\0")
+                parent = pathlib.Path(f"/proc/{fields[1]}/comm").read_text(encoding="ascii", errors="replace").strip()
             except OSError:
                 continue
-            found = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", environment)
-            if found and (fields := process_fields(pid)):
-                self.members[pid] = (int(found[1]), fields[2])
+            # Daemons have the marker as well, and what a rank starts has all that a rank has but its parent.
+            ranks = [int(text[21:]) for text in variables if text.startswith(b"OMPI_COMM_WORLD_RANK=")]
+            if ranks and parent in ("mpirun", "orterun", "orted") and f"{MARKER}={self.marker}".encode() in variables:
+                self.members[pid] = (ranks[0], fields[2])
 
     def alive(self):
         """Process id and rank of those ranks that are still there."""
@@ -93,12 +132,12 @@ class Leg:
 
     def wait_until(self, condition, seconds):
         """Polls until the condition holds (True), the job is gone or time is up (False)."""
-        limit = time.monotonic() + seconds
+        limit = now() + seconds
         while True:
             is_there = self.poll()
             if condition():
                 return True
-            if not is_there or time.monotonic() > limit:
+            if not is_there or now() > limit:
                 return False
             time.sleep(0.05)
 

@@ -9,7 +9,7 @@ def results(soak, equal):
     kills = [fault["seconds_to_detection"] for fault in faults if fault["kind"] == "kill-rank"]
     # Of a killed mpirun nobody can tell, of a start only mpirun.
     unnamed = [fault for fault in faults if not fault["named_by"] and fault["kind"] not in ("kill-mpirun", "kill-at-start")]
-    stops = [fault["seconds_to_detection"] for fault in faults if fault["kind"] == "stop-rank"]
+    stops = [fault["seconds_to_detection"] for fault in faults if fault["kind"] in ("stop-rank", "silent-host", "link-down")]
     limit = settings["kill_seconds"]
     criteria = [
         (f"at least {settings['min_faults']} faults", len(faults) >= settings["min_faults"], len(faults)),
@@ -21,7 +21,7 @@ def results(soak, equal):
         ("nothing lost by a signal", all(number == 0 for number in signals), max(filter(None, signals), default=0)),
         (f"a killed rank noticed within {limit} s", all(s is not None and s <= limit for s in kills),
          max(filter(None, kills), default=None)),
-        (f"a stopped rank noticed within {settings['stop_seconds']} s",
+        (f"a stopped rank or a silent host noticed within {settings['stop_seconds']} s",
          all(s is not None and s <= settings["stop_seconds"] for s in stops), max(filter(None, stops), default=None)),
         ("no damaged checkpoint", not soak.corrupted, len(soak.corrupted)),
         ("no hang", soak.hangs == 0, soak.hangs),
@@ -41,13 +41,13 @@ def table(results):
         values = [fault[key] for fault in faults if fault[key] is not None]
         return max(values) if values else "-"
 
-    lines = ["| fault | injected | detected | named | recovered | longest to detection s | longest to a new step s | most steps lost |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| fault | injected | detected | named | recovered | longest to detection s | to its end s | to a new step s | most steps lost |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for kind in [*sorted({fault["kind"] for fault in results["faults"]}), None]:
         faults = [fault for fault in results["faults"] if kind in (None, fault["kind"])]
         counts = " | ".join(str(sum(bool(fault[key]) for fault in faults)) for key in ("detected", "named_by", "recovered"))
         lines.append(f"| {kind or 'all'} | {len(faults)} | {counts} | {worst(faults, 'seconds_to_detection')} | "
-                     f"{worst(faults, 'seconds_to_new_step')} | {worst(faults, 'steps_lost')} |")
+                     f"{worst(faults, 'seconds_to_end')} | {worst(faults, 'seconds_to_new_step')} | {worst(faults, 'steps_lost')} |")
     lines += ["", f"{results['starts']} starts, {results['changes_of_ranks']} of them on another number of ranks than before; "
               f"{results['checkpoints_verified']} checkpoints compared with their checksums; {results['steps']} steps in all."]
     if results["compared"]:

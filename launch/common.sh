@@ -95,7 +95,7 @@ host_options() {
   local name
   HOST_OPTIONS=(
     --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3
-    --mca odls_base_sigkill_timeout "${ORPO_DIST_SAVE_SECONDS:-2}"
+    --mca odls_base_sigkill_timeout "${ORPO_DIST_SAVE_SECONDS:-1}"
   )
   if ((EUID == 0)); then HOST_OPTIONS+=(--allow-run-as-root); fi
   for name in PATH LD_LIBRARY_PATH ORPO_DIST_PYTHON; do

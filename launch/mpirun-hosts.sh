@@ -15,7 +15,7 @@
 #
 #   ORPO_DIST               the program, at the same place on all hosts
 #   ORPO_DIST_RSH           remote shell in place of ssh
-#   ORPO_DIST_SAVE_SECONDS  time mpirun waits before TERM, and again before KILL, when it ends a job that lost a rank (2)
+#   ORPO_DIST_SAVE_SECONDS  time mpirun waits before TERM, and again before KILL, when it ends a job that lost a rank (1)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launch/common.sh
