@@ -28,7 +28,13 @@ package struct PartSpan: Sendable, Hashable {
 
   /// The most spans that are held at a time, the part being computed included, by whoever computes `parts` in order.
   package static func mostHeld(_ parts: Range<Int>) -> Int {
-    parts.map { covering(parts.lowerBound..<$0).count + 1 }.max() ?? 0
+    var spans: [PartSpan] = []
+    var most = 0
+    for part in parts {
+      most = max(most, spans.count + 1)
+      push(PartSpan(part: part), onto: &spans)
+    }
+    return most
   }
 
   private static func push(_ span: PartSpan, onto spans: inout [PartSpan]) {

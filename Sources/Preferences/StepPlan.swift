@@ -11,9 +11,9 @@ package struct BatchDivision: Sendable, Equatable {
     self.parts = parts
   }
 
-  /// The parts of each rank: consecutive ones, as even as may be. No more parts than pairs where parts are asked for.
-  package func shares(pairs: Int) -> [Range<Int>] {
-    let count = parts.map { min($0, max(pairs, 1)) } ?? worldSize
+  /// Where each rank's parts lie among all of them, were none empty: consecutive ones, as even as may be.
+  package var shares: [Range<Int>] {
+    let count = parts ?? worldSize
     return (0..<worldSize).map { count * $0 / worldSize..<count * ($0 + 1) / worldSize }
   }
 }
@@ -23,7 +23,7 @@ package struct StepPlan: Sendable {
   /// The global batch in order, as indices into the data set.
   package let pairs: [Int]
   /// The pairs dealt out evenly by their work, in global order: one part a rank, or as many parts as are always added up
-  /// in the same order, whatever the number of ranks.
+  /// in the same order, whatever the number of ranks; those are not empty.
   package let parts: [[Int]]
   /// The parts each rank computes. Every pair is in one part; there may be ranks without any.
   package let shares: [Range<Int>]
@@ -41,12 +41,22 @@ package struct StepPlan: Sendable {
   ) {
     precondition(division.worldSize > 0 && deviceBatch > 0, "rank counts and batch sizes are at least 1")
     self.pairs = pairs
-    let shares = division.shares(pairs: pairs.count)
-    let dealt = Self.deal(costs: pairs.map { measures[$0].cost }, over: shares.last?.upperBound ?? 0)
-    let parts = dealt.map { $0.map { pairs[$0] } }
+    let costs = pairs.map { measures[$0].cost }
+    let dealt =
+      division.parts.map { Self.halve(costs: costs, over: $0) } ?? Self.deal(costs: costs, over: division.worldSize)
+    var parts = dealt.map { $0.map { pairs[$0] } }
+    var shares = division.shares
+    if division.parts != nil {
+      // Nothing is summed for a part without pairs.
+      let filled = parts.indices.filter { !parts[$0].isEmpty }
+      parts = filled.map { parts[$0] }
+      shares = shares.map { share in
+        filled.count { $0 < share.lowerBound }..<filled.count { $0 < share.upperBound }
+      }
+    }
     self.parts = parts
     self.shares = shares
-    costs = shares.map { $0.reduce(0) { $0 + parts[$1].reduce(0) { $0 + measures[$1].cost } } }
+    self.costs = shares.map { $0.reduce(0) { $0 + parts[$1].reduce(0) { $0 + measures[$1].cost } } }
     oddsWeight = pairs.isEmpty ? 0 : 1 / Double(pairs.count)
     rows = Dictionary(uniqueKeysWithValues: pairs.map { ($0, measures[$0].rows) })
     let tokens = pairs.map { nllTokens.count(measures[$0]) }
@@ -141,6 +151,17 @@ extension StepPlan {
       guard improve(&bins, &loads, costs) else { break }
     }
     return bins.map { $0.sorted() }
+  }
+
+  /// Indices of `costs` dealt over `count` bins so that neighbouring bins together are as even as can be: first over the
+  /// lower and the upper half of the bins, then each over its own halves. Bins may stay empty.
+  static func halve(costs: [Double], over count: Int) -> [[Int]] {
+    guard count > 1 else { return [Array(costs.indices)] }
+    // An odd number has no halves; its bins are dealt to one by one.
+    let ways = count % 2 == 0 ? 2 : count
+    return deal(costs: costs, over: ways).flatMap { members in
+      halve(costs: members.map { costs[$0] }, over: count / ways).map { $0.map { members[$0] } }
+    }
   }
 
   /// The one exchange between the fullest bin and another that lowers the larger of the two the most.

@@ -309,9 +309,11 @@ extension Communicator {
 extension BatchDivision {
   /// Arenas of gradients that each rank holds at most: one, and more where parts are added up in a fixed order.
   package var arenas: [Int] {
-    guard let parts else { return Array(repeating: 1, count: worldSize) }
-    return (0..<worldSize).map { rank in
-      (1...parts).map { PartSpan.mostHeld(shares(pairs: $0)[rank]) }.max().map { max($0, 1) } ?? 1
+    guard parts != nil else { return Array(repeating: 1, count: worldSize) }
+    return shares.map { share in
+      // Empty parts are left out, before a rank's own and among them.
+      let held = (0...share.lowerBound).map { PartSpan.mostHeld($0..<$0 + share.count) }
+      return max(held.max() ?? 0, 1)
     }
   }
 }
