@@ -103,6 +103,19 @@ host_options() {
   done
 }
 
+# The words that start mpirun where a scheduler sends TERM to every process of a job, before it ends it: MPIRUN=(mpirun ...).
+#
+# mpirun would end the job seconds later, and its daemons on other hosts at once, saved or not. They have TERM blocked here, the ranks do
+# not inherit that and save.
+shield_from_term() {
+  MPIRUN=(mpirun)
+  if env --block-signal=TERM true 2>/dev/null; then
+    MPIRUN=(env --block-signal=TERM mpirun --mca orte_launch_agent "env --block-signal=TERM orted")
+  else
+    say "this env has no --block-signal (coreutils 8.31): what is not in a checkpoint is lost when the scheduler ends the job"
+  fi
+}
+
 # Exit code of orpo-dist that means: saved because of a signal, start me again.
 # shellcheck disable=SC2034
 start_again=75
