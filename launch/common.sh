@@ -112,7 +112,7 @@ shield_from_term() {
   if env --block-signal=TERM true 2>/dev/null; then
     MPIRUN=(env --block-signal=TERM mpirun --mca orte_launch_agent "env --block-signal=TERM orted")
   else
-    say "this env has no --block-signal (coreutils 8.31): what is not in a checkpoint is lost when the scheduler ends the job"
+    say "this env has no --block-signal (coreutils 8.31): what is not in a checkpoint may be lost when the scheduler ends the job"
   fi
 }
 
