@@ -103,9 +103,41 @@ host_options() {
   done
 }
 
+# The words that start mpirun where a scheduler sends TERM to every process of a job, before it ends it: MPIRUN=(mpirun ...).
+#
+# mpirun would end the job seconds later, and its daemons on other hosts at once, saved or not. They have TERM blocked here, the ranks do
+# not inherit that and save.
+shield_from_term() {
+  MPIRUN=(mpirun)
+  if env --block-signal=TERM true 2>/dev/null; then
+    MPIRUN=(env --block-signal=TERM mpirun --mca orte_launch_agent "env --block-signal=TERM orted")
+  else
+    say "this env has no --block-signal (coreutils 8.31): what is not in a checkpoint may be lost when the scheduler ends the job"
+  fi
+}
+
 # Exit code of orpo-dist that means: saved because of a signal, start me again.
 # shellcheck disable=SC2034
 start_again=75
+
+# The last line of the program's own among those given, else the launcher's last, or the first of its last box between dashes. What
+# differs by chance is left out: numbers of processes, times, and how much of a lost rank's step was heard of.
+last_words() {
+  awk '
+    /^orpo-dist: / { own = $0 }
+    /^---+$/ { box = !box; begins = box; next }
+    /[^[:space:]]/ && (begins || !box) { last = $0; begins = 0 }
+    END { print own != "" ? own : last }' | sed -E 's/ \(last: [^)]*\)//; s/[0-9]{3,}/N/g'
+}
+
+# A failure in one line, from what FILE has after its first BEGIN bytes: the last step in the log and the last words. Not to be had,
+# code 1, where not one step was made.
+failure_in() {
+  local file=$1 begin=$2 step
+  step=$(tail -c "+$((begin + 1))" "$file" | { grep -aoE '^step [0-9]+/' || true; } | tail -n 1 | tr -dc '0-9')
+  [[ -n $step ]] || return 1
+  echo "after step $step: $(tail -c "+$((begin + 1))" "$file" | { grep -avE '^step [0-9]+/|orpo-dist ended with code' || true; } | last_words)"
+}
 
 # Signals that came so far, to be passed on or acted upon.
 # shellcheck disable=SC2034

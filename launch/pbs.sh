@@ -46,7 +46,8 @@ all_ranks=$(wc -l <"$PBS_NODEFILE")
 ranks=$((all_ranks / hosts))
 ((ranks * hosts == all_ranks)) || die "$all_ranks ranks on $hosts hosts: all hosts must have the same mpiprocs"
 host_options
-launcher=(mpirun --hostfile "$PBS_NODEFILE" -n "$all_ranks" "${HOST_OPTIONS[@]}"
+shield_from_term
+launcher=("${MPIRUN[@]}" --hostfile "$PBS_NODEFILE" -n "$all_ranks" "${HOST_OPTIONS[@]}"
   --map-by "ppr:$ranks:node:PE=${OMP_NUM_THREADS:-${NCPUS:-1}}" --bind-to core)
 
 # Seconds until SAVE_SECONDS before the end of the walltime; nothing when the job has no limit.

@@ -168,11 +168,6 @@ newest_checkpoint() {
 # Whether the program trained or saved anything in the attempt with this log.
 made_progress() { [[ $(newest_checkpoint) != "$1" ]] || grep -qE '^step [0-9]+/' "$2"; }
 
-# What the program said at its end, else what the launcher said; numbers of processes and times do not count.
-last_words() {
-  { grep -aE '^orpo-dist: ' "$1" || grep -av '^[-[:space:]]*$' "$1" || true; } | tail -n 1 | sed -E 's/[0-9]{3,}/N/g'
-}
-
 stop_asked=false
 attempt=$(find "$log" -maxdepth 1 -name 'attempt-*.log' | wc -l)
 started=0 fruitless=0 words="" before=""
@@ -200,7 +195,7 @@ while true; do
   # tee may still be writing the last lines.
   wait
   if ((signals_received > 0)); then stop_asked=true; fi
-  note "attempt $attempt ended with code $status: $(last_words "$file")"
+  note "attempt $attempt ended with code $status: $(last_words <"$file")"
   if ((status == 0)); then exit 0; fi
   if $stop_asked; then
     note "stopped by a signal to this script; the same command goes on"
@@ -211,7 +206,7 @@ while true; do
     note "restarted $restarts times (--restarts): giving up"
     exit "$status"
   fi
-  previous=$words words=$(last_words "$file")
+  previous=$words words=$(last_words <"$file")
   if made_progress "$before" "$file"; then
     fruitless=0 words=""
   elif ((status != start_again)); then

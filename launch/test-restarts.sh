@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
-# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts.
+# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; launch/slurm.sbatch
+# goes back into the queue when another start can help, and only then.
 #
 #   launch/test-restarts.sh     needs the built program; takes some seconds
 set -euo pipefail
@@ -103,3 +104,50 @@ for expected in '3 gradient_accumulation_steps=4' '6 gradient_accumulation_steps
   grep -q -e "called with.*$words" "$scratch/hosts.log" || fail "accumulation $accumulation on 4 hosts, 3 left: expected '$words'"
 done
 echo "ok: run-until-done.sh leaves out a dead host and keeps the global batch"
+
+# Slurm is a stand-in: what is looked at is what the job's script makes of an exit code, the job's state and its log.
+mkdir "$scratch/slurm"
+cat >"$scratch/slurm/srun" <<'STAND_IN'
+#!/bin/sh
+printf '%b' "$SAYS"
+exit "$CODE"
+STAND_IN
+cat >"$scratch/slurm/squeue" <<'STAND_IN'
+#!/bin/sh
+echo "$STATE"
+STAND_IN
+# Slurm ends the script of a job that it queues again.
+cat >"$scratch/slurm/scontrol" <<'STAND_IN'
+#!/bin/sh
+echo "stand-in: $*" >"$QUEUED"
+kill -KILL "$PPID"
+STAND_IN
+chmod +x "$scratch/slurm/"*
+slurm_job() { # queued|ended RESTARTS CODE STATE SAYS
+  local expected=$1 restarts=$2 code=$3 ended=0 found=ended
+  rm -f "$scratch/queued"
+  # As Slurm does, without a word about the script that is killed.
+  {
+    PATH=$scratch/slurm:$PATH SLURM_JOB_ID=7 SLURM_RESTART_COUNT=$restarts RESTART_LIMIT=3 CODE=$code STATE=$4 SAYS=$5 QUEUED=$scratch/queued \
+      ORPO_DIST_HOME=$here/.. LAUNCHER=srun bash "$here/slurm.sbatch" train >>"$scratch/slurm.log" 2>&1 || ended=$?
+  } 2>/dev/null
+  if grep -qx 'stand-in: requeue 7' "$scratch/queued" 2>/dev/null; then found=queued; fi
+  [[ $found == "$expected" ]] || fail "slurm.sbatch, code $code, state $4, start $((restarts + 1)), '$5': $found, expected $expected"
+  [[ $found == queued ]] || ((ended == code)) || fail "slurm.sbatch ended with $ended in place of the launcher's $code"
+}
+lost='------\nmpirun noticed that process rank 1 with PID 1234 on node b exited on signal 9 (Killed).\n------\n'
+missed='orpo-dist: rank 0 of 2 on a: not heard of for 20 s: rank 1 of 2 on b (last: step 7, forward); it is gone\n'
+slurm_job ended 0 0 RUNNING 'step 9/9  loss 1\n'
+slurm_job queued 0 75 RUNNING 'step 4/9  loss 1\n'
+slurm_job queued 1 75 RUNNING ''
+slurm_job ended 3 75 RUNNING ''
+slurm_job ended 1 75 COMPLETING ''
+slurm_job ended 1 137 CANCELLED 'step 5/9  loss 1\n'
+slurm_job ended 0 1 RUNNING 'orpo-dist: no such key\n'
+slurm_job queued 0 137 RUNNING "step 5/9  loss 1\n$lost"
+slurm_job queued 1 137 RUNNING "step 7/9  loss 1\n$lost"
+slurm_job ended 2 137 RUNNING "step 7/9  loss 1\n${lost/1234/4321}"
+slurm_job queued 0 1 RUNNING "step 7/9  loss 1\n$missed"
+slurm_job ended 1 1 RUNNING "step 7/9  loss 1\n${missed/step 7/step 6}"
+grep -q 'failed after step 7: mpirun noticed that process rank 1' "$scratch/slurm.log" || fail "slurm.sbatch does not tell the failure"
+echo "ok: slurm.sbatch goes back into the queue when saved or after a failure in training, not when cancelled, at start or twice alike"
