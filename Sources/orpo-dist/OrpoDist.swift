@@ -33,6 +33,8 @@ struct OrpoDist: ParsableCommand {
     defaultSubcommand: Check.self)
 
   static func main() {
+    // A file that reaches the limit on file sizes is an error of that write, not the end of the process.
+    signal(SIGXFSZ, SIG_IGN)
     var command: any ParsableCommand
     do {
       let arguments = Array(CommandLine.arguments.dropFirst())

@@ -88,6 +88,9 @@ final class Command {
     }.sorted()
   }
 
+  /// Whether a running job has said so on standard error.
+  func hasSaid(_ text: String) throws -> Bool { try read("stderr").contains(text) }
+
   private func read(_ stream: String) throws -> String {
     String(decoding: try Data(contentsOf: scratch.appending(path: stream)), as: UTF8.self)
   }

@@ -37,6 +37,23 @@ extension EndToEndTests {
       #expect(try model(output) == model(whole.outputDirectory))
     }
 
+    /// Log lines that found no room are there in the end, in their order.
+    @Test func linesWaitForRoom() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let output = scratch.url.appending(path: "output")
+      let job = try startTraining(ranks: 1, settings: Self.settings, in: scratch, output: "output")
+      try wait(for: job) { try names(in: output).contains("checkpoint-2") }
+      let rank = try #require(job.rankProcesses().first)
+      try limitFiles(of: rank, to: 1000)
+      try wait(for: job) { try job.hasSaid("metrics.jsonl: cannot write") }
+      try limitFiles(of: rank, to: nil)
+      let result = try job.wait()
+      #expect(result.exitCode == 0, "\(result.output)")
+      #expect(result.standardError.contains("training goes on, and writes it later if it can"), "\(result.output)")
+      #expect(try trainingLogs(in: output).map { $0["step"]?.integer } == Array(1...40))
+    }
+
     /// All ranks are killed while a checkpoint is being written.
     @Test func aCheckpointCutShortIsNone() throws {
       let scratch = try ScratchDirectory()
@@ -65,10 +82,13 @@ extension EndToEndTests {
       }
     }
 
-    private func limitFiles(of process: pid_t, to bytes: Int) throws {
+    /// - Parameter bytes: nil lifts the limit again.
+    private func limitFiles(of process: pid_t, to bytes: Int?) throws {
       let command = Process()
       command.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-      command.arguments = ["prlimit", "--pid", "\(process)", "--fsize=\(bytes)"]
+      command.arguments = [
+        "prlimit", "--pid", "\(process)", "--fsize=\(bytes.map(String.init) ?? "unlimited"):unlimited",
+      ]
       try command.run()
       command.waitUntilExit()
       try #require(command.terminationStatus == 0, "prlimit failed")

@@ -1,12 +1,15 @@
 import Foundation
 package import ModelFiles
 
-/// A file that grows by whole records: each is handed to the system at once, and a record that does not fit is taken
-/// back, so that the file never ends in half of one.
+/// A file that grows by whole records: each is handed to the system at once. One that does not fit is taken back, so that
+/// the file never ends in half of one, and written before the next one when there is room again.
 package final class AppendedFile {
   package let path: String
   private let descriptor: Int32
   private var length: off_t
+  /// Records that found no room, and how much of them is kept.
+  private var waiting: [UInt8] = []
+  private static let mostWaiting = 4 << 20
 
   /// Opens for appending, creating the file when missing, with permissions after the user's umask. A link is not
   /// followed: in a folder that others can write to, it could lead anywhere.
@@ -30,7 +33,24 @@ package final class AppendedFile {
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
-  package func append(_ bytes: [UInt8]) throws(FileError) {
+  /// - Throws: `FileError` when the record is not in the file yet.
+  package func append(_ record: [UInt8]) throws(FileError) {
+    guard waiting.count + record.count <= Self.mostWaiting else {
+      try writeWaiting()
+      return try write(record)
+    }
+    waiting += record
+    try writeWaiting()
+  }
+
+  /// Tries again to write what found no room.
+  package func writeWaiting() throws(FileError) {
+    guard !waiting.isEmpty else { return }
+    try write(waiting)
+    waiting = []
+  }
+
+  private func write(_ bytes: [UInt8]) throws(FileError) {
     var written = 0
     while written < bytes.count {
       let count = bytes[written...].withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }

@@ -37,7 +37,7 @@ package final class MetricLog {
       do {
         try sink.write(entry)
       } catch {
-        warnOnce(sink.name, error)
+        warnOnce(sink.name, error, "training goes on, and writes it later if it can")
       }
     }
   }
@@ -52,9 +52,9 @@ package final class MetricLog {
     }
   }
 
-  private func warnOnce(_ name: String, _ error: any Error) {
+  private func warnOnce(_ name: String, _ error: any Error, _ then: String = "training goes on without it") {
     guard warned.insert(name).inserted else { return }
-    warn("\(name): \(error); training goes on without it")
+    warn("\(name): \(error); \(then)")
   }
 }
 

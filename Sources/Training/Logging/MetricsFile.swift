@@ -23,6 +23,8 @@ package final class MetricsFile: MetricSink {
     try file.append(Array((entry.json.serialized() + "\n").utf8))
   }
 
+  package func finish() throws { try file.writeWaiting() }
+
   /// Whole lines whose `step` is at most `step`, as they are.
   private static func lines(of contents: [UInt8], upTo step: Int) -> [UInt8] {
     var kept: [UInt8] = []

@@ -46,7 +46,7 @@ package final class RunJournal: @unchecked Sendable {
     } catch {
       guard !hasWarned else { return }
       hasWarned = true
-      warn("warning: \(Self.fileName): \(error); training goes on without it")
+      warn("warning: \(Self.fileName): \(error); training goes on, and writes it later if it can")
     }
   }
 
