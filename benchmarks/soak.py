@@ -207,8 +207,18 @@ class Soak:
         self.ended(fault, began, [rf"not heard of.*: rank {rank} of "])
         fault["detected"] = fault["seconds_to_detection"] is not None and fault["exit_code"] not in (0, START_AGAIN)
 
-    def network(self, order, host):
-        subprocess.run([self.settings["emulated"], order, f"host{host}"], check=True)
+    def cut(self, host):
+        subprocess.run([self.settings["emulated"], "cut", f"host{host}"], check=True)
+
+    def join(self, host):
+        """Gives the link back and waits until hosts reach each other again."""
+        subprocess.run([self.settings["emulated"], "join", f"host{host}"], check=True)
+        other = next(number for number in (1, 2) if number != host)
+        for _ in range(100):
+            if subprocess.run([self.settings["emulated"], "exec", f"host{host}", "ping", "-c", "1", "-W", "1", f"host{other}"],
+                              stdout=subprocess.DEVNULL, check=False).returncode == 0:
+                return
+        self.problem(f"host{host} does not reach host{other} though its link is there again")
 
     def cut_host(self, kind, seconds=None):
         """Takes the link of a host away, for good or for so long; either way it is taken for dead and its job ends."""
@@ -217,15 +227,15 @@ class Soak:
         fault = self.new_fault(kind)
         fault["host"] = f"host{host}"
         began = now()
-        self.network("cut", host)
+        self.cut(host)
         is_there = True
         if seconds:
             is_there = not self.leg.wait_for_end(seconds)
-            self.network("join", host)
+            self.join(host)
         # Daemons may say it in place of a rank.
         self.ended(fault, began, [r"not heard of", r"lost communication with a remote daemon", r"daemon.*(?:host|node)"])
         if not seconds:
-            self.network("join", host)
+            self.join(host)
         fault["ended_while_down"] = not is_there
         fault["detected"] = fault["seconds_to_detection"] is not None and fault["exit_code"] not in (0, START_AGAIN)
 
@@ -235,9 +245,9 @@ class Soak:
         host = self.random.randint(1, min(self.settings["hosts"], self.leg.ranks))
         fault = self.new_fault("link-short")
         fault["host"] = f"host{host}"
-        self.network("cut", host)
+        self.cut(host)
         self.leg.wait_until(lambda: False, 4)
-        self.network("join", host)
+        self.join(host)
         joined, step = now(), self.leg.last
         went_on = self.leg.wait_until(lambda: self.leg.last > step, 30)
         if not went_on:

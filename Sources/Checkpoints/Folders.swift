@@ -50,6 +50,19 @@ package enum Folders {
     }
   }
 
+  /// Seconds since 1970 by the clock that stamps new files beside `path`; nil where none can be made.
+  package static func time(beside path: String) -> Int? {
+    let file = path + ".time-" + randomSuffix()
+    let descriptor = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { return nil }
+    defer {
+      close(descriptor)
+      unlink(file)
+    }
+    var status = stat()
+    return fstat(descriptor, &status) == 0 ? status.st_mtim.tv_sec : nil
+  }
+
   static func move(_ from: String, to destination: String) throws(FileError) {
     guard rename(from, destination) == 0 else { throw FileError("rename \(from) to", destination, code: errno) }
   }
@@ -74,7 +87,7 @@ package enum Folders {
 
 /// A folder of unpredictable name that its process keeps locked, so that a later run can tell a dead run's folder from
 /// a live one's.
-final class TemporaryFolder {
+package final class TemporaryFolder {
   let path: String
   private let descriptor: Int32
 
@@ -97,8 +110,14 @@ final class TemporaryFolder {
     defer { close(descriptor) }
     if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
     guard errno != EWOULDBLOCK else { return false }
+    return hasRested(path)
+  }
+
+  /// Whether nothing in the folder has been made or renamed for an hour. Its own file system tells the time: the clock of
+  /// a file server is not that of this host.
+  package static func hasRested(_ path: String) -> Bool {
     var status = stat()
-    guard fstat(descriptor, &status) == 0 else { return false }
-    return time(nil) - status.st_mtim.tv_sec > 3600
+    guard let now = Folders.time(beside: path), lstat(path, &status) == 0 else { return false }
+    return now - status.st_mtim.tv_sec > 3600
   }
 }

@@ -39,6 +39,15 @@ package struct HostReport: Sendable, Equatable {
     }
   }
 
+  /// What `Communicator.coresOfThisRank` says on `rank`, of the nodes and the physical cores that ranks are bound to.
+  package static func share(of rank: Int, nodes: [Int], cores: [[Int]]) -> (count: Int, own: [Int]) {
+    let neighbours = nodes.indices.filter { nodes[$0] == nodes[rank] }.map { Set(cores[$0]) }
+    let users = cores[rank].map { core in neighbours.count { $0.contains(core) } }
+    // The sum of thirds may fall short of a whole number by rounding.
+    let share = users.reduce(1e-6) { $0 + 1 / Double($1) }
+    return (max(Int(share), 1), users.contains { $0 > 1 } ? [] : cores[rank])
+  }
+
   /// Linux's list of the hardware threads that share a core with `core`, such as `0,64`.
   private static func siblings(of core: Int) -> String? {
     guard let file = fopen("/sys/devices/system/cpu/cpu\(core)/topology/thread_siblings_list", "r") else { return nil }
@@ -76,16 +85,8 @@ extension Communicator {
   package func coresOfThisRank() throws(MPIError) -> (count: Int, own: [Int]) {
     let mine = HostReport.physical(HostReport.boundCores())
     let all = try allGather("\(nodeLeader) " + mine.map(String.init).joined(separator: " "))
-    let neighbours = all.map { Set($0.split(separator: " ").compactMap { Int($0) }.dropFirst()) }
-    let leaders = all.map { $0.split(separator: " ").first.flatMap { Int($0) } ?? -1 }
-    var share = 0.0
-    var isShared = false
-    for core in mine {
-      let users = zip(leaders, neighbours).count { $0 == nodeLeader && $1.contains(core) }
-      share += 1 / Double(max(users, 1))
-      if users > 1 { isShared = true }
-    }
-    // The sum of thirds may fall short of a whole number by rounding.
-    return (max(Int(share + 1e-6), 1), isShared ? [] : mine)
+    let numbers = all.map { $0.split(separator: " ").compactMap { Int($0) } }
+    return HostReport.share(
+      of: rank, nodes: numbers.map { $0.first ?? -1 }, cores: numbers.map { Array($0.dropFirst()) })
   }
 }

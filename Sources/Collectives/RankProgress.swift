@@ -48,6 +48,12 @@ package final class RankProgress: Sendable {
     since.store(Self.milliseconds(), ordering: .relaxed)
   }
 
+  /// Time in which the whole process was stopped is no time in which it did not get on.
+  func excuse(milliseconds: Int) {
+    let now = Self.milliseconds()
+    since.store(min(since.load(ordering: .relaxed) + milliseconds, now), ordering: .relaxed)
+  }
+
   package var place: Place {
     Place(
       step: step.load(ordering: .relaxed), phase: Phase(rawValue: phase.load(ordering: .relaxed)) ?? .start,

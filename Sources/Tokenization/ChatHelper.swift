@@ -34,16 +34,16 @@ final class ChatHelper {
     ]
     var output = Array((hello.serialized() + "\n").utf8)
     var written = 0
-    let deadline = Date().addingTimeInterval(60)
+    var patience = 60.0
     while true {
-      try exchange(&output, &written, until: deadline)
+      try exchange(&output, &written, &patience)
       if let reply = nextReply() {
         if let reason = reply["fatal"]?.string { throw Self.unusable(settings.python, reason) }
         systemCallsAreFiltered = reply["filtered"]?.bool ?? false
         return
       }
       if ended { throw Self.unusable(settings.python, "it ended at once") }
-      if Date() > deadline { throw Self.unusable(settings.python, "it did not answer within a minute") }
+      if patience <= 0 { throw Self.unusable(settings.python, "it did not answer within a minute") }
     }
   }
 
@@ -76,15 +76,14 @@ final class ChatHelper {
     var remaining = requests.count
     var pending = requests
     // The helper keeps the limit itself; this is for what Python cannot interrupt.
-    let patience = settings.timeLimit + 2
-    var deadline = Date().addingTimeInterval(patience)
+    var patience = settings.timeLimit + 2
     while remaining > 0 {
       while let request = pending.first, output.count - written < 1 << 16 {
         if written == output.count { (output, written) = ([], 0) }
         append(request, to: &output)
         pending = pending.dropFirst()
       }
-      try exchange(&output, &written, until: deadline)
+      try exchange(&output, &written, &patience)
       while remaining > 0, let reply = nextReply() {
         let result = Self.result(reply)
         results.append(result)
@@ -93,7 +92,7 @@ final class ChatHelper {
           stopsLeft -= 1
           if stopsLeft == 0 { return nil }
         }
-        deadline = Date().addingTimeInterval(patience)
+        patience = settings.timeLimit + 2
       }
       if remaining == 0 { break }
       if ended {
@@ -105,7 +104,7 @@ final class ChatHelper {
         return ChatTemplateError(
           type: "TooLong", message: "the helper sent more than \(settings.replyLimit) bytes for one text")
       }
-      if Date() > deadline { return Self.outOfTime(settings) }
+      if patience <= 0 { return Self.outOfTime(settings) }
     }
     return nil
   }
@@ -142,12 +141,18 @@ final class ChatHelper {
 
   private var ended = false
 
-  /// Writes what it can of `output` and reads what there is, waiting until something moves or the time is over.
-  private func exchange(_ output: inout [UInt8], _ written: inout Int, until deadline: Date) throws {
+  /// Writes what it can of `output` and reads what there is, waiting until something moves, for a second at most.
+  ///
+  /// - Parameter patience: seconds left to wait for the helper, less what was waited. Time in which this process was
+  ///   stopped, and the helper with it, does not count, nor does a clock that is set.
+  private func exchange(_ output: inout [UInt8], _ written: inout Int, _ patience: inout Double) throws {
     let wanted = Int16(POLLIN) | (written < output.count ? Int16(POLLOUT) : 0)
     var poll = pollfd(fd: socket, events: wanted, revents: 0)
-    let milliseconds = Int32(max(0, min(60_000, deadline.timeIntervalSinceNow * 1000)) + 1)
-    guard Glibc.poll(&poll, 1, milliseconds) > 0 else { return }
+    let slice = max(0, min(1, patience))
+    let began = ProcessInfo.processInfo.systemUptime
+    let moved = Glibc.poll(&poll, 1, Int32(slice * 1000) + 1)
+    patience -= min(ProcessInfo.processInfo.systemUptime - began, slice + 0.1)
+    guard moved > 0 else { return }
     if poll.revents & Int16(POLLOUT) != 0, written < output.count {
       let count = output[written...].withUnsafeBytes { send(socket, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
       if count > 0 { written += count }

@@ -22,11 +22,13 @@ enum Ranks {
       return try ChatRenderer.start()
     }
     try collectively { communicator in
+      // First, because ranks of different programs may understand nothing else alike.
+      try communicator.requireSameProgram()
       let settings = try communicator.together { try configured.get() }
-      try communicator.requireSame("version of orpo-dist", Version.text)
       try communicator.requireSame("command", command)
       try communicator.requireSame("configuration", settings.comparisonText)
-      try communicator.requireSameFiles(settings.trainFile + settings.evalFile)
+      try communicator.requireSameModel(settings.modelNameOrPath)
+      try communicator.requireSameFiles("data", settings.trainFile + settings.evalFile)
       let renderer = try communicator.together { try chat.get() }
       let job = try Job(communicator, threads: settings.threadsPerRank)
       defer { job.stop() }

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import Glibc
 import ModelFiles
 import Testing
 
@@ -153,6 +154,22 @@ import Testing
       let model = SmallModel()
       try model.load(try #require(try store.newest().checkpoint))
       #expect(model.bits == SmallModel(seed: 2).bits)
+    }
+  }
+
+  /// Where folders cannot be locked, their age tells.
+  @Test func aFolderRestsWhenNothingHasHappenedInItForAnHour() throws {
+    try withStore { store in
+      let path = store.outputDirectory + "/.checkpoint-9.tmp-0123456789abcdef"
+      try Folders.create(path)
+      let made = try #require(Folders.time(beside: path))
+      #expect(!TemporaryFolder.hasRested(path))
+      for (age, hasRested) in [(3500, false), (3700, true), (-7200, false)] {
+        var times = [timespec(tv_sec: made - age, tv_nsec: 0), timespec(tv_sec: made - age, tv_nsec: 0)]
+        try #require(utimensat(AT_FDCWD, path, &times, 0) == 0)
+        #expect(TemporaryFolder.hasRested(path) == hasRested, "\(age) s")
+      }
+      #expect(try store.names == [".checkpoint-9.tmp-0123456789abcdef"])
     }
   }
 

@@ -27,6 +27,10 @@ final class Command {
     var count: Int
     var arguments: [String]
     var workingDirectory: URL?
+    /// What runs in place of `orpo-dist`.
+    var program: URL?
+    /// Words before the program.
+    var prefix: [String] = []
   }
 
   /// Starts `orpo-dist` under `mpirun`; several groups start one job whose ranks differ in arguments.
@@ -37,7 +41,7 @@ final class Command {
       if index > 0 { arguments.append(":") }
       arguments += ["-n", "\(group.count)"]
       if let directory = group.workingDirectory { arguments += ["-wdir", directory.path] }
-      arguments += [binary] + group.arguments
+      arguments += group.prefix + [group.program?.path ?? binary] + group.arguments
     }
     return try Command(arguments, in: scratch, environment: environment)
   }
@@ -119,7 +123,7 @@ final class Command {
   }
 
   /// `ORPO_DIST_BINARY`, or the command built beside the tests.
-  private static func binary() throws -> URL {
+  static func binary() throws -> URL {
     let name = "orpo-dist"
     if let path = ProcessInfo.processInfo.environment["ORPO_DIST_BINARY"] {
       guard FileManager.default.isExecutableFile(atPath: path) else {

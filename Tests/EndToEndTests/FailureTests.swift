@@ -68,41 +68,6 @@ extension EndToEndTests {
       #expect(try jsonLines(in: report.standardOutput).count { $0["chosen_input_ids"] != nil } == Self.badRows.count)
     }
 
-    @Test func ranksWithDifferentConfigurationsEndTheJob() throws {
-      let scratch = try ScratchDirectory()
-      defer { scratch.remove() }
-      let settings = Settings.base(model: "llama", output: scratch.url.appending(path: "out"))
-      let file = try scratch.write(settings.yaml, to: "run.yaml")
-      let arguments = ["train", "--config", file.path]
-      let result = try Command.mpirun(
-        [.init(count: 2, arguments: arguments), .init(count: 1, arguments: arguments + ["learning_rate=0.5"])],
-        in: scratch.url
-      ).wait(atMost: 60)
-      #expect(result.exitCode != 0)
-      #expect(result.output.contains("rank"), "\(result.output)")
-      #expect(result.output.lowercased().contains("configuration"), "\(result.output)")
-    }
-
-    @Test func ranksWithDifferentDataEndTheJob() throws {
-      let scratch = try ScratchDirectory()
-      defer { scratch.remove() }
-      let other = Self.good.replacingOccurrences(of: "away", with: "home")
-      let here = try scratch.write(Self.good + "\n" + Self.good + "\n", to: "a/rows.jsonl").deletingLastPathComponent()
-      let there = try scratch.write(Self.good + "\n" + other + "\n", to: "b/rows.jsonl").deletingLastPathComponent()
-      let settings = Settings.base(model: "llama", output: scratch.url.appending(path: "out"))
-      let file = try scratch.write(settings.yaml, to: "run.yaml")
-      let arguments = ["train", "--config", file.path, "train_file=rows.jsonl"]
-      let result = try Command.mpirun(
-        [
-          .init(count: 1, arguments: arguments, workingDirectory: here),
-          .init(count: 1, arguments: arguments, workingDirectory: there),
-        ], in: scratch.url
-      ).wait(atMost: 60)
-      #expect(result.exitCode != 0)
-      #expect(result.output.contains("rank"), "\(result.output)")
-      #expect(result.output.lowercased().contains("data"), "\(result.output)")
-    }
-
     /// A parameter that is not a number makes every loss one: all ranks skip the steps, say so, and give up in the end.
     @Test func aLossThatIsNotFiniteStopsTheJob() throws {
       let scratch = try ScratchDirectory()

@@ -34,18 +34,33 @@ private let failingJobs: [FailingJob] = [
     name: "a rank killed while the others sum through shared memory", ranks: 4, arguments: ["lost", "1"], line: nil),
   .init(name: "a rank that ends without a word", ranks: 3, arguments: ["exits", "1"], line: nil),
   .init(name: "a killed rank", ranks: 3, arguments: ["killed", "2"], line: nil),
+  .init(
+    name: "a stopped rank", ranks: 4, arguments: ["stopped", "2"],
+    line: ["rank 0 of 4 on ", "not heard of for 4 s: rank 2 of 4 on ", "(last: step 1, forward)"]),
+  .init(
+    name: "a stopped rank 0", ranks: 4, arguments: ["stopped", "0"],
+    line: ["rank 1 of 4 on ", "not heard of for 6 s: rank 0 of 4 on ", "(last: step 1, forward)"]),
 ]
 
-/// What a rank of a failing job does: `throws`, `differs`, `sizes`, `gradients`, `exits`, `killed` or `lost`, and the rank
-/// that does it.
+/// What a rank of a failing job does: `throws`, `differs`, `sizes`, `gradients`, `exits`, `killed`, `lost` or `stopped`, and
+/// the rank that does it; or `suspended`, which all do.
 func failOnPurpose(_ arguments: [String]) -> Int32 {
   guard arguments.count == 2, let culprit = Int(arguments[1]) else { return 2 }
   do {
     let world = try Communicator.start()
     do {
+      if arguments[0] == "suspended" {
+        try bePaused(world)
+        return 0
+      }
+      if arguments[0] == "stopped" { _ = try hastyHeartbeat(world, watchdogSeconds: 0) }
       try world.barrier()
       if world.rank == culprit {
         switch arguments[0] {
+        case "stopped":
+          // Where it is must have been told before.
+          sleep(1)
+          kill(getpid(), SIGSTOP)
         case "throws": throw Unexpected("no such batch\nsecond line")
         case "exits": _exit(0)
         case "killed": kill(getpid(), SIGKILL)
@@ -93,6 +108,31 @@ private func sumForever(_ world: Communicator, untilKilled: Bool) throws {
   }
 }
 
+/// Watches with a fraction of the usual patience, in a first step that has begun.
+private func hastyHeartbeat(_ world: Communicator, watchdogSeconds: Int) throws -> (Heartbeat, RankProgress) {
+  var limits = Heartbeat.Limits()
+  (limits.interval, limits.pause, limits.longestPause) = (300, 50, 1500)
+  (limits.silenceOfRank, limits.silenceOfRoot, limits.laterThanRankOne) = (4000, 6000, 2000)
+  let progress = RankProgress()
+  let heartbeat = try Heartbeat(world, progress, watchdogSeconds: watchdogSeconds, limits: limits)
+  try expect(heartbeat.connectsRanks, "ranks do not hear of each other")
+  progress.enter(.forward, step: 1)
+  return (heartbeat, progress)
+}
+
+/// A step in which the process is stopped, for longer than any limit, and that goes on for a while after.
+private func bePaused(_ world: Communicator) throws {
+  let (heartbeat, progress) = try hastyHeartbeat(world, watchdogSeconds: 4)
+  try world.barrier()
+  kill(getpid(), SIGSTOP)
+  sleep(2)
+  progress.enter(.reduction)
+  var values = [Float](repeating: 1, count: 1 << 16)
+  try values.withUnsafeMutableBufferPointer { try world.allReduce(sum: $0) }
+  try heartbeat.end()
+  try world.finish()
+}
+
 /// Starts the failing jobs one after the other. Started without mpirun: a process that has initialised MPI must not
 /// fork.
 func runAbortChecks() -> Int32 {
@@ -111,6 +151,7 @@ func runAbortChecks() -> Int32 {
   }
   for job in failingJobs { report(job.name) { try check(job) } }
   report("a launcher that is not Open MPI's", checkForeignLauncher)
+  report("a job that is suspended for a while goes on", checkSuspension)
   print("\(passed) passed, \(failed) failed")
   return failed == 0 ? 0 : 1
 }
@@ -132,10 +173,44 @@ private func checkForeignLauncher() throws {
   try expect(output.contains("the launcher started 4 processes"), output)
 }
 
+/// As a scheduler does that gives the machine to another job: all ranks are stopped, and later go on.
+private func checkSuspension() throws {
+  let ranks = 3
+  let (status, output) = try outcome(
+    ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "\(ranks)", ownPath, "fail", "suspended", "0"]
+  ) { launcher in
+    var stopped: [pid_t] = []
+    // Each stops itself.
+    while launcher.isRunning, stopped.count < ranks {
+      usleep(100_000)
+      stopped = stoppedChildren(of: launcher.processIdentifier)
+    }
+    sleep(8)
+    for process in stopped { kill(process, SIGCONT) }
+  }
+  try expectEqual(status, 0, "the exit code, with the output \(output),")
+}
+
+private func stoppedChildren(of parent: pid_t) -> [pid_t] {
+  let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }) ?? []
+  return processes.filter { process in
+    // The name is in parentheses and may hold anything; state and parent follow it.
+    guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8),
+      let end = stat.lastIndex(of: ")")
+    else { return false }
+    let fields = stat[stat.index(after: end)...].split(separator: " ")
+    return fields.count > 1 && fields[0] == "T" && pid_t(fields[1]) == parent
+  }
+}
+
 private var ownPath: String { "/proc/\(getpid())/exe" }
 
 /// Exit code and all output of a command; one that hangs is ended after a minute, where two seconds are usual.
-private func outcome(_ command: [String]) throws -> (status: Int32, output: String) {
+///
+/// - Parameter meddle: what to do to the running process.
+private func outcome(
+  _ command: [String], _ meddle: (Process) -> Void = { _ in }
+) throws -> (status: Int32, output: String) {
   let process = Process()
   process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
   process.arguments = command
@@ -145,6 +220,7 @@ private func outcome(_ command: [String]) throws -> (status: Int32, output: Stri
   try process.run()
   let watchdog = DispatchWorkItem { process.terminate() }
   DispatchQueue.global().asyncAfter(deadline: .now() + 60, execute: watchdog)
+  meddle(process)
   let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
   process.waitUntilExit()
   let hung = watchdog.wait(timeout: .now()) == .success

@@ -151,6 +151,14 @@ let collectiveChecks: [Check] = [
     try expect(found.line == 2 && found.text == nil && found.expected == "two", "difference \(found)")
   },
 
+  Check("shares of cores where ranks are bound unevenly") { _ in
+    let nodes = [0, 0, 0, 3, 3, 3, 3]
+    let cores = [[0, 1, 2, 3], [0], [4], [0, 1], [2, 3, 4], [2, 3, 4], [2, 3, 4]]
+    let shares = nodes.indices.map { HostReport.share(of: $0, nodes: nodes, cores: cores) }
+    try expectEqual(shares.map(\.count), [3, 1, 1, 2, 1, 1, 1], "numbers of cores")
+    try expectEqual(shares.map(\.own), [[], [], [4], [0, 1], [], [], []], "cores of one rank alone")
+  },
+
   Check("core bindings") { world in
     try expectEqual(HostReport.ranges([0, 1, 2, 3, 8]), "0-3,8", "list of cores")
     try expectEqual(HostReport.ranges([5]), "5", "one core")

@@ -169,7 +169,7 @@ private func folder(_ directory: String, _ status: RunStatus, now: Double) throw
     Case(name: "elsewhere", host: "node-b", process: .gone, level: .ok, says: "alive"),
     Case(
       name: "silent elsewhere", now: 1200, host: "node-b", process: .gone, level: .alarm,
-      says: "process 4711 is on node-a"),
+      says: "has it died, or do the clocks differ? process 4711 is on node-a"),
     Case(name: "with its domain", host: "node-a.cluster.local", process: .gone, level: .alarm, says: "died"),
     Case(name: "a clock ahead", now: 500, level: .note, says: "8 min ahead"),
     Case(name: "evaluating takes longer", state: .evaluating, now: 1500, level: .ok, says: "alive"),

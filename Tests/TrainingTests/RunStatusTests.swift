@@ -57,11 +57,16 @@ private func sample() -> RunStatus {
   @Test func writesAtStatesAndOtherwiseOnceASecond() throws {
     try withTemporaryDirectory { directory in
       var clock = 1000.0
+      // Set back by an hour with every look at it: durations are those of the other clock all the same.
+      var wallClock = 1_800_000_000.0
       var first = RunStatus()
       (first.totalSteps, first.ranks) = (10, [.init(host: "a"), .init(host: "b")])
       let writer = StatusWriter(
         outputDirectory: directory, prometheusFile: nil, status: first, journal: nil, warn: { Issue.record("\($0)") },
-        now: { clock })
+        now: {
+          wallClock -= 3600
+          return wallClock
+        }, uptime: { clock })
       func onDisk() throws -> RunStatus {
         try #require(RunStatus(json: JSONValue(parsing: text(directory + "/status.json"))))
       }
@@ -72,6 +77,7 @@ private func sample() -> RunStatus {
       seen = try onDisk()
       #expect(seen.step == 1 && seen.state == .training)
       #expect(seen.stepSeconds == 2 && seen.pairsPerSecond == 4 && seen.secondsLeft == 18)
+      #expect(seen.time == wallClock)
       clock = 1003.5
       writer.stepped(figures(2))
       seen = try onDisk()

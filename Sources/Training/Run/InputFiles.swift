@@ -11,8 +11,9 @@ extension Communicator {
   /// have them; but a host with other data under the same name is a mistake worth stopping for.
   ///
   /// Large files are compared by size, first and last megabyte.
+  /// - Parameter what: the files are, for the message, such as "data".
   /// - Throws: `InputFileDifference` on all ranks. `MPIError`.
-  package func requireSameFiles(_ paths: [String]) throws {
+  package func requireSameFiles(_ what: String, _ paths: [String]) throws {
     guard worldSize > 1, !paths.isEmpty else { return }
     let own = paths.map { InputFiles.summary(of: $0) ?? "" }.joined(separator: "\n")
     let all = try allGather(own).map { $0.split(separator: "\n", omittingEmptySubsequences: false) }
@@ -26,9 +27,17 @@ extension Communicator {
       }
       throw InputFileDifference(
         description:
-          "the ranks do not have the same data: \(path) is \(all[other][index]) for rank \(other) on \(hosts[other]), \(all[reference][index]) for rank \(reference) on \(hosts[reference])"
+          "the ranks do not have the same \(what): \(path) is \(all[other][index]) for rank \(other) on \(hosts[other]), \(all[reference][index]) for rank \(reference) on \(hosts[reference])"
       )
     }
+  }
+
+  /// The same for the files of a model that rank 0 sees, a Hugging Face folder or a GGUF file; none at `path` is no error
+  /// here.
+  package func requireSameModel(_ path: String) throws {
+    let names = try fromRoot { Array(ModelSource.filesRead(at: path).joined(separator: "\n").utf8) }
+    try requireSameFiles(
+      "model", names.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) })
   }
 }
 

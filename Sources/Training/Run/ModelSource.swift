@@ -67,6 +67,21 @@ package struct ModelSource {
     return [("config.json", config)] + companions + (try tokenizer.files())
   }
 
+  /// The paths of a model's configuration, weights and tokenizer, in order; empty when there is no model at `path`.
+  static func filesRead(at path: String) -> [String] {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { return [] }
+    guard isFolder.boolValue else { return [path] }
+    // Not every file beside them: where a run writes its results, some change all the time.
+    let known: Set = [
+      "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+      "chat_template.jinja", SafetensorsFolder.indexFile,
+    ]
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    return names.filter { known.contains($0) || $0.hasSuffix(".safetensors") && !$0.contains("\n") }.sorted()
+      .map { "\(path)/\($0)" }
+  }
+
   /// Bytes of config.json and generation_config.json; real ones have a few thousand.
   static let configurationLimit = 16 << 20
 

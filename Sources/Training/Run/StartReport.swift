@@ -12,7 +12,8 @@ struct StartReport {
   var evaluationPairs: Int
   var worldSize: Int
   var hosts: Int
-  var threads: Int
+  /// By rank.
+  var threads: [Int]
   var stepsPerEpoch: Int
   var totalSteps: Int
   /// Of the rank that holds most.
@@ -35,6 +36,12 @@ struct StartReport {
       : String(format: value < 1_000_000_000 ? "%.1f M" : "%.2f G", Double(value) / (value < 1_000_000_000 ? 1e6 : 1e9))
   }
 
+  /// `4 threads`, or `2 to 4 threads` where ranks differ.
+  static func threads(_ threads: [Int]) -> String {
+    let (least, most) = (threads.min() ?? 0, threads.max() ?? 0)
+    return "\(least == most ? "" : "\(least) to ")\(most) thread\(most == 1 ? "" : "s")"
+  }
+
   var text: String {
     let rows = training.reduce(0) { $0 + $1.rowCount }
     let unshared = training.reduce(0) { $0 + $1.chosen.count + $1.rejected.count }
@@ -49,7 +56,7 @@ struct StartReport {
       model    \(c.modelNameOrPath): \(decoder.family.rawValue), \(Self.count(parameters)) parameters, \
       \(decoder.numHiddenLayers) layers, vocabulary \(decoder.vocabSize)
       data     \(training.count) training pairs, \(evaluationPairs) held out; \(rows) rows for \(unshared) tokens, prefixes shared
-      ranks    \(worldSize) on \(hosts) host\(hosts == 1 ? "" : "s"), \(threads) thread\(threads == 1 ? "" : "s") each; \
+      ranks    \(worldSize) on \(hosts) host\(hosts == 1 ? "" : "s"), \(Self.threads(threads)) each; \
       oneDNN \(instructionSet), \(String(format: "%.0f", gigaflops)) GFLOP/s a rank in \(precision.shortName)
       batch    \(c.perDeviceTrainBatchSize) per device x \(c.gradientAccumulationSteps) accumulation x \(worldSize) ranks \
       = \(c.globalBatch(worldSize: worldSize)) pairs a step; \(stepsPerEpoch) steps an epoch, \(totalSteps) steps in all

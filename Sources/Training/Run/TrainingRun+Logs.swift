@@ -16,7 +16,8 @@ extension TrainingRun {
     let report = StartReport(
       configuration: configuration, decoder: step.decoder.configuration, parameters: step.decoder.layout.count,
       training: step.pairs, evaluationPairs: evaluationPairs.count, worldSize: communicator.worldSize,
-      hosts: Set(hosts).count, threads: job.pool.threadCount, stepsPerEpoch: step.sampler.stepsPerEpoch,
+      hosts: Set(hosts).count, threads: try communicator.allGather(job.pool.threadCount),
+      stepsPerEpoch: step.sampler.stepsPerEpoch,
       totalSteps: totalSteps, optimizerBytes: optimizerBytes, partialSumBytes: step.reducer.partialSumBytes,
       copyBytes: try copyBytes(), communication: communicationText,
       reservedBytes: step.decoder.reservedBytes, instructionSet: Matmul.instructionSet, gigaflops: gigaflops,

@@ -16,7 +16,7 @@ package enum SelfCheck {
     defer { watchdog.end() }
 
     watchdog.enter("the first messages between ranks")
-    try communicator.requireSame("version of orpo-dist", Version.text)
+    try communicator.requireSameProgram()
     let job = try Job(communicator, threads: nil)
     defer { job.stop() }
 

@@ -78,10 +78,13 @@ package struct RunHealth: Sendable, Equatable {
     guard age > patience else {
       return add(.ok, "alive: heard of \(ago)" + (age < 0 ? " or later" : ""))
     }
-    let where_ = look == nil ? "process \(status.pid) is on \(status.host)" : "its process is still there"
+    let question =
+      look == nil
+      ? "has it died, or do the clocks differ? process \(status.pid) is on \(status.host)"
+      : "has it died? its process is still there"
     let usual = status.stepSeconds.map { ", a step takes \(Figure.seconds($0))" } ?? ""
     add(
-      .alarm, "not heard of for \(Age.text(age)) (\(doing)\(usual)): has it died? \(where_)")
+      .alarm, "not heard of for \(Age.text(age)) (\(doing)\(usual)): \(question)")
   }
 
   /// Seconds after which silence is a bad sign.

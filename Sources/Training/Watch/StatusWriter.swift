@@ -16,6 +16,8 @@ package final class StatusWriter {
   private let journal: RunJournal?
   private let warn: (String) -> Void
   private let now: () -> Double
+  /// Durations are measured by this one: the other may be set while a run goes on.
+  private let uptime: () -> Double
   private var lastWritten = -Double.infinity
   private var lastStepEnd: Double
   private var pairsPerStep: Double?
@@ -26,9 +28,11 @@ package final class StatusWriter {
   ///   - status: steps, ranks and newest checkpoint known at the start; process and time are filled in.
   ///   - journal: knows of checkpoints that are saved later.
   ///   - now: seconds since 1970.
+  ///   - uptime: seconds of a clock that nobody sets.
   package init(
     outputDirectory: String, prometheusFile: String?, status: RunStatus, journal: RunJournal?,
-    warn: @escaping (String) -> Void, now: @escaping () -> Double = { Date().timeIntervalSince1970 }
+    warn: @escaping (String) -> Void, now: @escaping () -> Double = { Date().timeIntervalSince1970 },
+    uptime: @escaping () -> Double = { ProcessInfo.processInfo.systemUptime }
   ) {
     path = outputDirectory + "/" + RunStatus.fileName
     self.prometheusFile = prometheusFile
@@ -36,9 +40,10 @@ package final class StatusWriter {
     self.journal = journal
     self.warn = warn
     self.now = now
+    self.uptime = uptime
     self.status = status
-    lastStepEnd = now()
-    self.status.began = lastStepEnd
+    lastStepEnd = uptime()
+    self.status.began = now()
     self.status.pid = Int(getpid())
     self.status.pidStart = ProcessLook.start(of: Int(getpid()))
     write()
@@ -46,9 +51,9 @@ package final class StatusWriter {
 
   /// After a step. - Parameter seconds: of this step by itself.
   package func stepped(_ change: StepFigures) {
-    let time = now()
+    let time = uptime()
     // The first step since the start has nothing before it to measure from but the start's own work.
-    let measured = status.stepSeconds == nil ? change.seconds : max(time - lastStepEnd, 0)
+    let measured = status.stepSeconds == nil ? change.seconds : time - lastStepEnd
     lastStepEnd = time
     let average = status.stepSeconds.map { $0 + (measured - $0) / 10 } ?? measured
     let pairs = pairsPerStep.map { $0 + (change.pairs - $0) / 10 } ?? change.pairs
@@ -64,7 +69,7 @@ package final class StatusWriter {
     for (rank, seconds) in change.rankSeconds.enumerated() where rank < status.ranks.count {
       status.ranks[rank].seconds = seconds
     }
-    if time - lastWritten >= 1 || time < lastWritten || change.step >= status.totalSteps { write() }
+    if time - lastWritten >= 1 || change.step >= status.totalSteps { write() }
   }
 
   /// A change of state; on disk at once.
@@ -89,7 +94,7 @@ package final class StatusWriter {
   private func write() {
     status.time = now()
     if let saved = journal?.lastCheckpoint { status.checkpoint = saved }
-    lastWritten = status.time
+    lastWritten = uptime()
     attempt(RunStatus.fileName, path, status.json.serialized() + "\n")
     if let prometheusFile { attempt("prometheus_file", prometheusFile, status.prometheusText(run: runName)) }
   }
