@@ -76,6 +76,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "eval_on_start", written: "true", resolved: "true"),
     KeyCase(key: "save_steps", written: "null", resolved: "null"),
     KeyCase(key: "save_total_limit", written: "2", resolved: "2"),
+    KeyCase(key: "save_sharded", written: "true", resolved: "true"),
     KeyCase(key: "report_to", written: "[tensorboard]", resolved: "tensorboard"),
     KeyCase(key: "prometheus_file", written: "/var/lib/node/run.prom", resolved: "/var/lib/node/run.prom"),
     KeyCase(key: "watchdog_seconds", written: "60", resolved: "60"),
