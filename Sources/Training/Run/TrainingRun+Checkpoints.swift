@@ -95,12 +95,10 @@ extension TrainingRun {
         [("name", .string(damaged.name)), ("reason", .string(damaged.reason))])
     }
     if found == nil, let damaged = damaged.first, start == .automatic {
-      // All ranks have come to this together.
-      try communicator.together {
-        throw ResumeError(
+      throw CheckpointSearch.Unusable(
+        description:
           "\(configuration.outputDir) has no checkpoint that can be used (\(damaged.name): \(damaged.reason)); choose another output_dir, or begin anew there with --resume"
-        )
-      }
+      )
     }
     return found
   }
