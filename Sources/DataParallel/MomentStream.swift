@@ -4,8 +4,8 @@ import Tensors
 /// AdamW's moments on their way between the ranks that hold them and files, a bucket at a time: no rank ever holds all of
 /// them.
 ///
-/// The order in rank 0's file is that of the arena, first all first moments, then all second ones, whoever holds them. So what is written
-/// does not depend on the number of ranks.
+/// The order in rank 0's file is that of the arena, first all first moments, then all second ones, whoever holds them. So
+/// what is written does not depend on the number of ranks.
 package struct MomentStream {
   private let ranks: RankGroup
   private let plan: ShardPlan

@@ -158,6 +158,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         eval_on_start: false
         save_steps: 500
         save_total_limit: null
+        save_sharded: false
         report_to: none
         prometheus_file: null
         watchdog_seconds: 1800
@@ -369,6 +370,15 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     #expect(a.digest != b.digest)
     let differences = TrainingConfiguration.differences(a.comparisonText, b.comparisonText)
     #expect(differences.map(\.0) == ["seed: 1"] && differences.map(\.1) == ["seed: 2"])
+  }
+
+  /// Where every rank writes, each may have a folder of its own.
+  @Test func outputFoldersMayDifferWhereAllRanksWrite() throws {
+    func digests(_ sharded: Bool) throws -> Set<UInt64> {
+      Set(try ["a", "b"].map { try configuration("", "output_dir=\($0)", "save_sharded=\(sharded)").digest })
+    }
+    #expect(try digests(false).count == 2)
+    #expect(try digests(true).count == 1)
   }
 }
 
