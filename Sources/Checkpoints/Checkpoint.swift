@@ -1,6 +1,4 @@
-import Glibc
 package import ModelFiles
-import Tensors
 
 /// Where a tensor of a checkpoint is to go: fp32 values in the caller's memory.
 package struct TensorDestination {
@@ -16,54 +14,31 @@ package struct TensorDestination {
   }
 }
 
-/// A complete checkpoint on disk: its manifest is there, and every file has the size it was written with.
+/// A complete checkpoint on disk: its manifest is there, and every file has the size it was written with. Where hosts have
+/// disks of their own and all ranks wrote, this is the part on one disk.
 package struct Checkpoint: Sendable {
   package let directory: String
   package let step: Int
+  /// Those in this folder.
   package let files: [WrittenFile]
 
   /// Opens a checkpoint folder; contents are not read (see `verify`).
   /// - Throws: `CheckpointError` naming the first thing that is missing or differs; `FileError`.
   package init(directory: String) throws {
     let manifest = try CheckpointManifest(directory: directory)
+    self.init(directory: directory, step: manifest.step, files: try manifest.files(in: directory))
+  }
+
+  /// A folder of which is known that it holds these files.
+  package init(directory: String, step: Int, files: [WrittenFile]) {
     self.directory = directory
-    step = manifest.step
-    files = manifest.files
-    for file in files {
-      let path = directory + "/" + file.name
-      var status = stat()
-      guard stat(path, &status) == 0 else {
-        if errno == ENOENT { throw CheckpointError.fileMissing(path: path) }
-        throw FileError("inspect", path, code: errno)
-      }
-      guard Int(status.st_size) == file.size else {
-        throw CheckpointError.wrongSize(path: path, expected: file.size, found: Int(status.st_size))
-      }
-    }
+    self.step = step
+    self.files = files
   }
 
   /// Reads every file and compares its checksum with the manifest.
   package func verify() throws {
-    let block = AlignedBuffer<UInt8>(count: 1 << 20)
-    for entry in files {
-      let path = directory + "/" + entry.name
-      let file = try ReadableFile(path: path)
-      guard file.size == entry.size else {
-        throw CheckpointError.wrongSize(path: path, expected: entry.size, found: file.size)
-      }
-      var hash = StripeHash()
-      var done = 0
-      while done < file.size {
-        let bytes = UnsafeMutableRawBufferPointer(start: block.pointer, count: min(block.count, file.size - done))
-        try file.read(at: done, into: bytes)
-        hash.update(UnsafeRawBufferPointer(bytes))
-        done += bytes.count
-      }
-      let found = hash.finished()
-      guard found == entry.checksum else {
-        throw CheckpointError.wrongChecksum(path: path, expected: entry.checksum, found: found)
-      }
-    }
+    for file in files { try file.requireContents(in: directory) }
   }
 
   /// The contents of a plain file such as "trainer_state.json".
@@ -83,11 +58,13 @@ package struct Checkpoint: Sendable {
   /// - Throws: `CheckpointError` unless exactly these tensors with these shapes are there; `FileError`,
   ///   `SafetensorsError`.
   package func tensors(_ file: String, expecting tensors: [(name: String, shape: [Int])]) throws -> SafetensorsFile {
-    let path = try path(of: file)
-    let source = try SafetensorsFile(path: path)
-    try Self.check(source, path: path, holds: tensors)
+    let source = try self.tensors(file)
+    try Self.check(source, path: source.path, holds: tensors)
     return source
   }
+
+  /// Opens a file of tensors that says itself which it holds.
+  package func tensors(_ file: String) throws -> SafetensorsFile { try SafetensorsFile(path: path(of: file)) }
 
   private static func load(_ source: some TensorSource, path: String, into destinations: [TensorDestination]) throws {
     try check(source, path: path, holds: destinations.map { ($0.name, $0.shape) })

@@ -3,7 +3,8 @@ package import ModelFiles
 /// What goes into a checkpoint or a final model folder. Tensors are whole and named; nothing depends on the number of
 /// ranks.
 package struct CheckpointContents {
-  /// The model's parameters under Hugging Face's names, for `model.safetensors` or its shards.
+  /// The model's parameters under Hugging Face's names, for `model.safetensors` or its shards; without any there is no
+  /// such file.
   package var model: [NamedTensor]
   /// F32 for training to continue exactly; BF16 or F16 for a smaller final model.
   package var modelDType: TensorDType = .f32
@@ -26,8 +27,9 @@ package struct CheckpointContents {
   /// Writes everything into an empty folder, each file down to the disk.
   /// - Throws: `FileError`; `CheckpointError` when a file name leads elsewhere or is used twice; what a streamed tensor's
   ///   source throws.
-  func write(into directory: String) throws -> [WrittenFile] {
-    let shards = SafetensorsWriter.shards(model, dtype: modelDType, maxShardBytes: maxShardBytes)
+  package func write(into directory: String) throws -> [WrittenFile] {
+    let shards =
+      model.isEmpty ? [] : SafetensorsWriter.shards(model, dtype: modelDType, maxShardBytes: maxShardBytes)
     var taken = NameIndex()
     let indexName = shards.count > 1 ? [SafetensorsFolder.indexFile] : []
     let names = shards.map(\.name) + indexName + tensorFiles.map(\.name) + files.map(\.name)

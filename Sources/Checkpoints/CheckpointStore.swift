@@ -1,6 +1,6 @@
-import ModelFiles
+package import ModelFiles
 
-/// The checkpoints `checkpoint-N/` of an output folder. Used by one process, rank 0, for saving; any rank may load.
+/// The checkpoints `checkpoint-N/` of an output folder. Used by one process of each disk for saving; any rank may load.
 package struct CheckpointStore: Sendable {
   package let outputDirectory: String
 
@@ -14,42 +14,18 @@ package struct CheckpointStore: Sendable {
   ///   were.
   @discardableResult
   package func save(step: Int, contents: CheckpointContents) throws -> Checkpoint {
-    precondition(step >= 0, "a checkpoint cannot be of step \(step)")
-    try Folders.create(outputDirectory)
-    let folder = try TemporaryFolder(in: outputDirectory, prefix: "." + Self.name(step) + ".tmp-")
-    defer { withExtendedLifetime(folder) {} }
+    let draft = try CheckpointDraft(self, step: step)
     do {
-      let written = try contents.write(into: folder.path)
-      var manifest = try WritableFile(path: folder.path + "/" + CheckpointManifest.fileName)
-      try manifest.write(CheckpointManifest(step: step, files: written).bytes)
-      _ = try manifest.finish()
-      try Folders.sync(folder.path)
-      try publish(folder.path, step: step)
+      let written = try contents.write(into: draft.directory)
+      try draft.seal(CheckpointManifest(step: step, entries: written.map { .init($0) }))
+      try draft.publish()
     } catch {
       // The first error is what counts.
-      try? Folders.remove(folder.path)
+      draft.withdraw()
       throw error
     }
+    draft.settle()
     return try Checkpoint(directory: directory(step))
-  }
-
-  private func publish(_ folder: String, step: Int) throws(FileError) {
-    let destination = directory(step)
-    guard Folders.exists(destination) else {
-      try Folders.move(folder, to: destination)
-      return try Folders.sync(outputDirectory)
-    }
-    let old = outputDirectory + "/." + Self.name(step) + ".old-" + Folders.randomSuffix()
-    try Folders.move(destination, to: old)
-    do throws(FileError) {
-      try Folders.move(folder, to: destination)
-    } catch {
-      try? Folders.move(old, to: destination)
-      throw error
-    }
-    try Folders.sync(outputDirectory)
-    // The new checkpoint is in place: an old one that cannot be removed is left for `removeLeftovers`.
-    try? Folders.remove(old)
   }
 
   /// What `newest` found.
@@ -130,9 +106,9 @@ package struct CheckpointStore: Sendable {
     return handled
   }
 
-  private static func name(_ step: Int) -> String { "checkpoint-\(step)" }
+  static func name(_ step: Int) -> String { "checkpoint-\(step)" }
 
-  private func directory(_ step: Int) -> String { outputDirectory + "/" + Self.name(step) }
+  package func directory(_ step: Int) -> String { outputDirectory + "/" + Self.name(step) }
 
   private func open(_ step: Int) throws -> Checkpoint {
     let checkpoint = try Checkpoint(directory: directory(step))
@@ -144,7 +120,7 @@ package struct CheckpointStore: Sendable {
   }
 
   /// Steps of all folders called `checkpoint-N`, ascending.
-  private func steps() throws(FileError) -> [Int] {
+  package func steps() throws(FileError) -> [Int] {
     (try Folders.names(in: outputDirectory) ?? []).compactMap { Self.step($0) }.sorted()
   }
 
@@ -162,7 +138,7 @@ package struct CheckpointStore: Sendable {
     case deleted
 
     init?(_ name: String) {
-      // ".checkpoint-N.KIND-<16 hexadecimal digits>" or ".model.tmp-<...>"
+      // ".checkpoint-N.KIND-<16 hexadecimal digits>", ".model.tmp-<...>" or ".disk.tmp-<...>"
       let parts = name.split(separator: ".", omittingEmptySubsequences: false)
       guard parts.count == 3, parts[0].isEmpty, parts[2].count == 20,
         parts[2].dropFirst(4).allSatisfy({ "0123456789abcdef".contains($0) })
@@ -170,7 +146,7 @@ package struct CheckpointStore: Sendable {
       let step = CheckpointStore.step(parts[1])
       switch (parts[2].prefix(4), step) {
       case ("tmp-", .some): self = .temporary
-      case ("tmp-", nil) where parts[1] == "model": self = .temporary
+      case ("tmp-", nil) where parts[1] == "model" || parts[1] == "disk": self = .temporary
       case ("old-", let step?): self = .replaced(step: step)
       case ("del-", .some): self = .deleted
       default: return nil

@@ -29,6 +29,14 @@ package enum Folders {
     return lstat(path, &status) == 0
   }
 
+  /// Bytes of a file, through links; nil when there is none.
+  static func size(of path: String) throws(FileError) -> Int? {
+    var status = stat()
+    if stat(path, &status) == 0 { return Int(status.st_size) }
+    if errno == ENOENT { return nil }
+    throw FileError("inspect", path, code: errno)
+  }
+
   /// Names in a folder, without "." and ".."; nil when there is no such folder.
   static func names(in path: String) throws(FileError) -> [String]? {
     guard let directory = opendir(path) else {

@@ -28,13 +28,12 @@ package struct RankFailures: RaisedOnEveryRank, CustomStringConvertible, Equatab
   }
 }
 
-extension Communicator {
-  /// Runs `body` on every rank and waits for all: either all return their values or all throw, so that no rank is left
-  /// waiting in a collective that another will never reach. Errors that all ranks already share pass through.
-  ///
-  /// - Throws: `RankFailures` on all ranks when `body` threw on one. `MPIError`.
-  package func together<Value>(_ body: () throws -> Value) throws -> Value {
-    let result = Result { try body() }
+extension RankFailures {
+  /// This rank's value when all ranks have one.
+  /// - Throws: `RankFailures` on all ranks when one has an error instead; an error that all ranks share as it is.
+  static func shared<Value>(
+    _ result: Result<Value, any Error>, host: String, allGather: ([UInt8]) throws -> [[UInt8]]
+  ) throws -> Value {
     var message: [UInt8] = []
     switch result {
     case .success: break
@@ -45,18 +44,42 @@ extension Communicator {
     }
     let messages = try allGather(message)
     guard messages.contains(where: { !$0.isEmpty }) else { return try result.get() }
-    let hosts = try allGather(hostName)
+    let hosts = try allGather(Array(host.utf8))
     throw RankFailures(
-      worldSize: worldSize,
+      worldSize: messages.count,
       failures: messages.enumerated().compactMap { rank, message in
-        message.isEmpty ? nil : .init(rank: rank, host: hosts[rank], message: String(decoding: message, as: UTF8.self))
+        message.isEmpty
+          ? nil
+          : .init(
+            rank: rank, host: String(decoding: hosts[rank], as: UTF8.self),
+            message: String(decoding: message, as: UTF8.self))
       })
+  }
+}
+
+extension Communicator {
+  /// Runs `body` on every rank and waits for all: either all return their values or all throw, so that no rank is left
+  /// waiting in a collective that another will never reach. Errors that all ranks already share pass through.
+  ///
+  /// - Throws: `RankFailures` on all ranks when `body` threw on one. `MPIError`.
+  package func together<Value>(_ body: () throws -> Value) throws -> Value {
+    try RankFailures.shared(Result { try body() }, host: hostName) { try allGather($0) }
+  }
+
+  /// Runs `body` on one rank alone and hands its bytes to all; when it throws, all throw.
+  package func from(_ root: Int, _ body: () throws -> [UInt8]) throws -> [UInt8] {
+    var bytes = try together { rank == root ? try body() : [] }
+    try broadcast(&bytes, root: root)
+    return bytes
   }
 
   /// Runs `body` on rank 0 alone and hands its bytes to all; when it throws, all throw.
-  package func fromRoot(_ body: () throws -> [UInt8]) throws -> [UInt8] {
-    var bytes = try together { isRoot ? try body() : [] }
-    try broadcast(&bytes, root: 0)
-    return bytes
+  package func fromRoot(_ body: () throws -> [UInt8]) throws -> [UInt8] { try from(0, body) }
+}
+
+extension RankGroup {
+  /// As `Communicator.together`, among the members of a group that all ranks are in.
+  package func together<Value>(_ body: () throws -> Value) throws -> Value {
+    try RankFailures.shared(Result { try body() }, host: hostName) { try allGather($0) }
   }
 }

@@ -11,6 +11,8 @@ package final class RankGroup: @unchecked Sendable {
   let communicator: Communicator
   let handle: OpaquePointer
 
+  package var hostName: String { communicator.hostName }
+
   /// Bytes to or from another member.
   package struct Message {
     let content: orpo_mpi_message
@@ -48,6 +50,37 @@ package final class RankGroup: @unchecked Sendable {
       }
       return code == ORPO_MPI_SUCCESS ? orpo_mpi_exchange_finish(exchange, call) : code
     }
+  }
+
+  /// Every member's bytes on every member, in order. Lengths may differ; meant for little.
+  package func allGather(_ bytes: [UInt8]) throws(MPIError) -> [[UInt8]] {
+    guard size > 1 else { return [bytes] }
+    let counts = try shared(
+      withUnsafeBytes(of: Int64(bytes.count)) { Array($0) }, counts: Array(repeating: 8, count: size))
+    return try shared(
+      bytes, counts: counts.map { bytes in Int(bytes.withUnsafeBytes { $0.loadUnaligned(as: Int64.self) }) })
+  }
+
+  /// A text of every member on every member, in order.
+  package func allGather(_ text: String) throws(MPIError) -> [String] {
+    try allGather(Array(text.utf8)).map { String(decoding: $0, as: UTF8.self) }
+  }
+
+  private func shared(_ bytes: [UInt8], counts: [Int]) throws(MPIError) -> [[UInt8]] {
+    let all = UnsafeMutableRawBufferPointer.allocate(byteCount: counts.reduce(0, +), alignment: 1)
+    defer { all.deallocate() }
+    var places: [UnsafeMutableRawBufferPointer] = []
+    var end = 0
+    for count in counts {
+      places.append(UnsafeMutableRawBufferPointer(rebasing: all[end..<end + count]))
+      end += count
+    }
+    places[rank].copyBytes(from: bytes)
+    try exchange(
+      (0..<size).filter { $0 != rank }.flatMap { member -> [Message] in
+        [.send(UnsafeRawBufferPointer(places[rank]), to: member), .receive(places[member], from: member)]
+      })
+    return places.map { Array($0) }
   }
 
   /// The smallest value of any member, on all of them.

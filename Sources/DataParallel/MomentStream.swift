@@ -1,11 +1,11 @@
 package import Collectives
 import Tensors
 
-/// AdamW's moments on their way between the ranks that hold them and the files of rank 0, a bucket at a time: no rank
-/// ever holds all of them.
+/// AdamW's moments on their way between the ranks that hold them and files, a bucket at a time: no rank ever holds all of
+/// them.
 ///
-/// The order is that of the arena, first all first moments, then all second ones, whoever holds them. So what is written
-/// does not depend on the number of ranks.
+/// The order in rank 0's file is that of the arena, first all first moments, then all second ones, whoever holds them. So
+/// what is written does not depend on the number of ranks.
 package struct MomentStream {
   private let ranks: RankGroup
   private let plan: ShardPlan
@@ -113,49 +113,57 @@ package struct MomentStream {
     if let failure { throw failure }
   }
 
-  // MARK: - From rank 0
+  // MARK: - From files
 
-  /// Fills the moments of all ranks: rank 0 is asked for the values of a range of the arena at a time, in order. A
-  /// collective call; when `values` throws on rank 0, the others are still waiting, and the job must end.
+  /// Fills the moments of all ranks, a bucket at a time, from files that several ranks may hold parts of.
+  ///
+  /// A collective call; when `values` throws on one rank, the others are still waiting, and the job must end.
+  /// - Parameters:
+  ///   - parts: who can read what, the same on all ranks; ascending, and together the whole arena.
+  ///   - values: reads values of the arena that are this rank's to read.
   package func fill(
-    from values: (AdamWOptimizer.Moment, Range<Int>, UnsafeMutableBufferPointer<Float>) throws -> Void
+    from parts: [StoredPart],
+    _ values: (AdamWOptimizer.Moment, Range<Int>, UnsafeMutableBufferPointer<Float>) throws -> Void
   ) throws {
-    let scratch = AlignedBuffer<Float>(count: isSharded && isRoot ? plan.bucketValues : 0)
+    precondition(StoredPart.cover(parts, count: plan.valueCount), "some moments are nowhere or twice")
+    let reads = parts.contains { $0.rank == ranks.rank }
+    let scratch = AlignedBuffer<Float>(count: reads ? min(plan.bucketValues, plan.valueCount) : 0)
     for moment in AdamWOptimizer.Moment.allCases {
+      var first = 0
       for bucket in 0..<plan.bucketCount {
         let range = plan.bucket(bucket)
-        guard isSharded else {
-          let own = source.moments(moment, of: range)
-          if isRoot { try values(moment, range, own) }
-          try broadcast(own)
-          continue
-        }
-        let own = plan.slice(bucket, of: ranks.rank)
-        guard isRoot else {
-          if own.isEmpty { continue }
-          try ranks.exchange([.receive(UnsafeMutableRawBufferPointer(source.moments(moment, of: own)), from: 0)])
-          continue
-        }
-        let bucketValues = UnsafeMutableBufferPointer(start: scratch.pointer, count: range.count)
-        try values(moment, range, bucketValues)
-        for rank in 0..<ranks.size {
-          let slice = plan.slice(bucket, of: rank)
-          let part = UnsafeMutableBufferPointer(
-            rebasing: bucketValues[slice.lowerBound - range.lowerBound..<slice.upperBound - range.lowerBound])
-          if rank == ranks.rank {
-            _ = source.moments(moment, of: slice).update(fromContentsOf: part)
-          } else if !slice.isEmpty {
-            try ranks.exchange([.send(UnsafeRawBufferPointer(part), to: rank)])
+        while parts[first].range.upperBound <= range.lowerBound { first += 1 }
+        var messages: [RankGroup.Message] = []
+        for part in parts[first...].prefix(while: { $0.range.lowerBound < range.upperBound }) {
+          let piece = part.range.clamped(to: range)
+          let read = UnsafeMutableBufferPointer(
+            start: scratch.pointer + (piece.lowerBound - range.lowerBound),
+            count: part.rank == ranks.rank ? piece.count : 0)
+          if part.rank == ranks.rank { try values(moment, piece, read) }
+          for owner in part.rank == ranks.rank ? 0..<ranks.size : ranks.rank..<ranks.rank + 1 {
+            let wanted = kept(bucket, by: owner).clamped(to: piece)
+            if wanted.isEmpty { continue }
+            if part.rank != ranks.rank {
+              let own = UnsafeMutableRawBufferPointer(source.moments(moment, of: wanted))
+              messages.append(.receive(own, from: part.rank))
+              continue
+            }
+            let found = UnsafeBufferPointer(
+              rebasing: read[wanted.lowerBound - piece.lowerBound..<wanted.upperBound - piece.lowerBound])
+            if owner == ranks.rank {
+              _ = source.moments(moment, of: wanted).update(fromContentsOf: found)
+            } else {
+              messages.append(.send(UnsafeRawBufferPointer(found), to: owner))
+            }
           }
         }
+        try ranks.exchange(messages)
       }
     }
   }
 
-  /// Rank 0's values on all ranks.
-  private func broadcast(_ values: UnsafeMutableBufferPointer<Float>) throws(MPIError) {
-    let bytes = UnsafeMutableRawBufferPointer(values)
-    guard isRoot else { return try ranks.exchange([.receive(bytes, from: 0)]) }
-    try ranks.exchange((1..<max(ranks.size, 1)).map { .send(UnsafeRawBufferPointer(bytes), to: $0) })
+  /// Values of a bucket whose moments a rank keeps.
+  private func kept(_ bucket: Int, by rank: Int) -> Range<Int> {
+    isSharded ? plan.slice(bucket, of: rank) : plan.bucket(bucket)
   }
 }

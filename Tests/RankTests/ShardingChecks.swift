@@ -51,6 +51,12 @@ private func written(_ trainee: Trainee) throws -> [Float] {
   return values
 }
 
+private func floats(_ bytes: [UInt8]) -> [Float] {
+  bytes.withUnsafeBytes { bytes in
+    (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) }
+  }
+}
+
 private struct DiskFull: Error {}
 
 let shardingChecks: [Check] = [
@@ -92,13 +98,20 @@ let shardingChecks: [Check] = [
     let files = (try written(whole), try written(sharded))
     try expect(files.0 == files.1, "the files differ")
     try expectEqual(files.0.count, world.isRoot ? 2 * Trainee.count : 0, "values written")
-    // Read by ranks that own other slices, or everything.
-    for (bucketBytes, isSharded) in [(100_000, true), (4096, true), (1 << 20, false)] {
+    // Read by ranks that own other slices, or everything; rank 0's file, or that of the last rank.
+    let file = floats(try world.fromRoot { files.0.withUnsafeBytes { Array($0) } })
+    let last = world.worldSize - 1
+    for (bucketBytes, isSharded, holder) in [
+      (100_000, true, 0), (4096, true, last), (1 << 20, false, 0), (5000, false, last),
+    ] {
       let reader = Trainee(mesh, sharded: isSharded, bucketBytes: bucketBytes)
-      try reader.stream().fill { moment, range, values in
+      var asked = 0
+      try reader.stream().fill(from: [StoredPart(0..<Trainee.count, rank: holder)]) { moment, range, values in
         let begin = moment.rawValue * Trainee.count + range.lowerBound
-        for index in 0..<range.count { values[index] = files.0[begin + index] }
+        for index in 0..<range.count { values[index] = file[begin + index] }
+        asked += range.count
       }
+      try expectEqual(asked, world.rank == holder ? 2 * Trainee.count : 0, "values read")
       for range in reader.optimizer.owned {
         for moment in AdamWOptimizer.Moment.allCases {
           try expect(
@@ -107,6 +120,72 @@ let shardingChecks: [Check] = [
         }
       }
     }
+  },
+
+  Check("every rank's own file has its share, and the files come back to any owners") { world in
+    let mesh = try RankMesh(world)
+    let whole = Trainee(mesh, sharded: false)
+    _ = try whole.step(1)
+    for (writerBytes, isSharded) in [(100_000, true), (3000, false)] {
+      let writer = Trainee(mesh, sharded: isSharded, bucketBytes: writerBytes)
+      _ = try writer.step(1)
+      let shard = MomentShard(writer.optimizer, writer.reducer)
+      var file: [Float] = []
+      try shard.read { file += $0 }
+      try expectEqual(file.count, 2 * shard.slices.reduce(0) { $0 + $1.count }, "values of this rank")
+      // The files of other ranks than wrote them: as after a change of hosts.
+      let reader = (world.rank + 1) % world.worldSize
+      let readers = try world.allGather(reader)
+      let ends = try world.allGather(shard.slices.map { "\($0.lowerBound) \($0.upperBound)" }.joined(separator: " "))
+      var parts: [StoredPart] = []
+      for (rank, text) in ends.enumerated() {
+        let ends = text.split(separator: " ").compactMap { Int($0) }
+        parts += stride(from: 0, to: ends.count, by: 2).map {
+          StoredPart(ends[$0]..<ends[$0 + 1], rank: readers[rank])
+        }
+      }
+      parts.sort { $0.range.lowerBound < $1.range.lowerBound }
+      try expect(StoredPart.cover(parts, count: Trainee.count), "the shares do not make up the arena")
+      let files = try world.allGather(file.withUnsafeBytes { Array($0) }).map(floats)
+      let written = (world.rank + world.worldSize - 1) % world.worldSize
+      let slices = parts.filter { $0.rank == world.rank }.map(\.range)
+      for (bucketBytes, sharded) in [(100_000, true), (4096, true), (1 << 20, false)] {
+        let other = Trainee(mesh, sharded: sharded, bucketBytes: bucketBytes)
+        var strays = 0
+        try other.stream().fill(from: parts) { moment, range, values in
+          var begin = moment.rawValue * files[written].count / 2
+          for slice in slices where slice.lowerBound < range.lowerBound {
+            begin += slice.clamped(to: 0..<range.lowerBound).count
+          }
+          if !slices.contains(where: { $0.clamped(to: range) == range }) { strays += 1 }
+          for index in 0..<range.count { values[index] = files[written][begin + index] }
+        }
+        try expectEqual(strays, 0, "ranges asked of a rank that does not have them")
+        for range in other.optimizer.owned {
+          for moment in AdamWOptimizer.Moment.allCases {
+            try expect(
+              Array(other.optimizer.moments(moment, of: range)) == Array(whole.optimizer.moments(moment, of: range)),
+              "moments \(moment) of \(range), buckets of \(bucketBytes) bytes")
+          }
+        }
+      }
+    }
+  },
+
+  Check("a group says the same to all its members, failures too") { world in
+    let group = try world.group(0)
+    let own = [UInt8](repeating: UInt8(world.rank), count: 3 * world.rank)
+    let all = try group.allGather(own)
+    try expect(all == (0..<world.worldSize).map { Array(repeating: UInt8($0), count: 3 * $0) }, "\(all)")
+    try expectEqual(try group.together { world.rank }, world.rank, "value")
+    var failures: RankFailures?
+    do {
+      try group.together { if world.rank == world.worldSize - 1 { throw DiskFull() } }
+    } catch let error as RankFailures {
+      failures = error
+    }
+    try expectEqual(failures?.failures.map(\.rank), [world.worldSize - 1], "ranks that failed")
+    try expectEqual(failures?.worldSize, world.worldSize, "ranks")
   },
 
   Check("a write that fails leaves no rank waiting") { world in

@@ -76,6 +76,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     KeyCase(key: "eval_on_start", written: "true", resolved: "true"),
     KeyCase(key: "save_steps", written: "null", resolved: "null"),
     KeyCase(key: "save_total_limit", written: "2", resolved: "2"),
+    KeyCase(key: "save_sharded", written: "true", resolved: "true"),
     KeyCase(key: "report_to", written: "[tensorboard]", resolved: "tensorboard"),
     KeyCase(key: "prometheus_file", written: "/var/lib/node/run.prom", resolved: "/var/lib/node/run.prom"),
     KeyCase(key: "watchdog_seconds", written: "60", resolved: "60"),
@@ -157,6 +158,7 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
         eval_on_start: false
         save_steps: 500
         save_total_limit: null
+        save_sharded: false
         report_to: none
         prometheus_file: null
         watchdog_seconds: 1800
@@ -368,6 +370,15 @@ struct KeyCase: Sendable, CustomTestStringConvertible {
     #expect(a.digest != b.digest)
     let differences = TrainingConfiguration.differences(a.comparisonText, b.comparisonText)
     #expect(differences.map(\.0) == ["seed: 1"] && differences.map(\.1) == ["seed: 2"])
+  }
+
+  /// Where every rank writes, each may have a folder of its own.
+  @Test func outputFoldersMayDifferWhereAllRanksWrite() throws {
+    func digests(_ sharded: Bool) throws -> Set<UInt64> {
+      Set(try ["a", "b"].map { try configuration("", "output_dir=\($0)", "save_sharded=\(sharded)").digest })
+    }
+    #expect(try digests(false).count == 2)
+    #expect(try digests(true).count == 1)
   }
 }
 

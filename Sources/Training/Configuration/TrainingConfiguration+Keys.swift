@@ -65,6 +65,7 @@ extension TrainingConfiguration {
     ConfigurationKey("eval_on_start", \.evalOnStart),
     ConfigurationKey("save_steps", \.saveSteps),
     ConfigurationKey("save_total_limit", \.saveTotalLimit),
+    ConfigurationKey("save_sharded", \.saveSharded),
     ConfigurationKey("report_to", \.reportTo),
     ConfigurationKey("prometheus_file", \.prometheusFile),
     ConfigurationKey("watchdog_seconds", \.watchdogSeconds),

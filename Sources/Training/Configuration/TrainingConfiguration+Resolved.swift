@@ -6,9 +6,11 @@ extension TrainingConfiguration {
     "# Every key with the value this run used.\n" + Self.keys.map { "\($0.name): \($0.write(self))\n" }.joined()
   }
 
-  /// The keys on which all ranks must agree, one `key: value` a line. Threads may differ from host to host.
+  /// The keys on which all ranks must agree, one `key: value` a line. Threads may differ from host to host, and so may the
+  /// place of the output folder where every host has a disk of its own.
   package var comparisonText: String {
-    Self.keys.filter { $0.name != "threads_per_rank" }.map { "\($0.name): \($0.write(self))\n" }.joined()
+    let own = ["threads_per_rank"] + (saveSharded ? ["output_dir"] : [])
+    return Self.keys.filter { !own.contains($0.name) }.map { "\($0.name): \($0.write(self))\n" }.joined()
   }
 
   /// Keys that may differ between a run and its continuation without a word: they change where, how fast and how often
@@ -17,8 +19,8 @@ extension TrainingConfiguration {
   private static let keysWithoutResults: Set<String> = [
     "output_dir", "strict_data", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "threads_per_rank", "zero_stage", "logging_steps", "eval_steps", "eval_on_start",
-    "save_steps", "save_total_limit", "report_to", "prometheus_file", "watchdog_seconds", "max_skipped_steps",
-    "check_ranks_steps", "trace", "trace_steps",
+    "save_steps", "save_total_limit", "save_sharded", "report_to", "prometheus_file", "watchdog_seconds",
+    "max_skipped_steps", "check_ranks_steps", "trace", "trace_steps",
   ]
 
   /// The first setting that changes results and is not what `text`, another run's resolved YAML, says; as `key: value` lines.

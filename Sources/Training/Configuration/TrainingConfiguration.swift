@@ -112,6 +112,8 @@ package struct TrainingConfiguration: Sendable, Equatable {
   package var saveSteps: StepInterval? = .steps(500)
   /// Newest checkpoints kept; null keeps all.
   package var saveTotalLimit: Int?
+  /// Every rank writes its own share of AdamW's moments, to its host's disk where `output_dir` is not shared. Ours.
+  package var saveSharded = false
   /// Metric writers besides `metrics.jsonl` and the console.
   package var reportTo = Reports()
   /// Text file for the textfile collector of Prometheus' node_exporter; null writes none. Ours.

@@ -9,10 +9,10 @@ import Tensors
 /// Writes checkpoints on a thread of its own while training goes on: the step loop waits for a copy in memory, and for the
 /// previous checkpoint where that is not done yet.
 ///
-/// Rank 0 copies the parameters and every rank its moments, which then travel to rank 0 over a communicator of their own. One
-/// checkpoint is under way at a time. All ranks make the same calls in the same order.
+/// Rank 0 copies the parameters and every rank its moments, which then travel to rank 0 over a communicator of their own, or
+/// are written by every rank itself. One checkpoint is under way at a time. All ranks make the same calls in the same order.
 final class CheckpointWriter {
-  /// What became of a checkpoint; failures to write are known to rank 0 alone.
+  /// What became of a checkpoint; failures to write are known to rank 0 at least.
   struct Outcome {
     var step: Int
     /// nil when it is complete.
@@ -22,8 +22,17 @@ final class CheckpointWriter {
     var writeSeconds: Double
   }
 
-  /// Writes a checkpoint given the parameters and the stream of moments; called on rank 0.
-  typealias Body = (_ parameters: UnsafeBufferPointer<Float>, _ moments: MomentStream) throws -> Void
+  /// What is to be written: the same moment of training on all ranks.
+  struct Content {
+    /// Empty but on rank 0, unless nothing goes on beside writing.
+    let parameters: UnsafeBufferPointer<Float>
+    let moments: any MomentSource
+    /// All ranks, for what they have to say to each other about this.
+    let ranks: RankGroup
+  }
+
+  /// Writes a checkpoint; called on all ranks.
+  typealias Body = (Content) throws -> Void
 
   /// Whether writing goes on beside training; not without `MPI_THREAD_MULTIPLE`.
   let isConcurrent: Bool
@@ -57,9 +66,8 @@ final class CheckpointWriter {
     let before = try finish()
     if communicator.isRoot { pool.copy(UnsafeBufferPointer(step.decoder.parameters), to: parameters.pointer) }
     moments.take(pool)
-    let stream = MomentStream(moments, step.reducer, over: ranks)
-    nonisolated(unsafe) let values = UnsafeBufferPointer(parameters.values)
-    nonisolated(unsafe) let write = { try stream.serving { try body(values, stream) } }
+    let content = Content(parameters: UnsafeBufferPointer(parameters.values), moments: moments, ranks: ranks)
+    nonisolated(unsafe) let write = { try body(content) }
     let work = Work(step: done, stallSeconds: CommunicationTotals.now() - began, write)
     let thread = Thread { work.run() }
     thread.stackSize = 4 << 20
@@ -71,9 +79,9 @@ final class CheckpointWriter {
   /// Writes what is in memory now, with nothing going on beside it, after the checkpoint before.
   func writeNow(step done: Int, _ body: @escaping Body) throws -> Outcome {
     let began = CommunicationTotals.now()
-    let stream = MomentStream(step.optimizer, step.reducer, over: ranks)
-    let values = UnsafeBufferPointer(step.decoder.parameters)
-    let work = Work(step: done, stallSeconds: 0) { try stream.serving { try body(values, stream) } }
+    let content = Content(
+      parameters: UnsafeBufferPointer(step.decoder.parameters), moments: step.optimizer, ranks: ranks)
+    let work = Work(step: done, stallSeconds: 0) { try body(content) }
     work.run()
     var outcome = try work.outcome()
     outcome.stallSeconds = CommunicationTotals.now() - began

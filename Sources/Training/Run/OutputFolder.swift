@@ -4,12 +4,11 @@ import Foundation
 
 /// `output_dir` before a run begins.
 enum OutputFolder {
-  /// Refuses, on all ranks, a folder in which a run would destroy something; clears what dead runs left half saved.
-  static func check(
-    _ configuration: TrainingConfiguration, _ store: CheckpointStore, _ start: TrainingRun.Start, _ job: Job
-  ) throws {
-    try job.communicator.together {
-      guard job.isRoot else { return }
+  /// Refuses, on all ranks, a folder in which a run would destroy something, and a checkpoint to start from that is not there.
+  static func check(_ configuration: TrainingConfiguration, _ start: TrainingRun.Start, _ job: Job) throws {
+    let communicator = job.communicator
+    try communicator.together {
+      guard job.isRoot || configuration.saveSharded else { return }
       let folder = configuration.outputDir
       if isSame(folder, configuration.modelNameOrPath) {
         throw OutputFolderError(
@@ -20,17 +19,27 @@ enum OutputFolder {
       if FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder), !isFolder.boolValue {
         throw OutputFolderError("output_dir \(folder) is a file, not a folder")
       }
-      for name in try store.removeLeftovers() {
-        job.note("cleared \(folder)/\(name), left by a run that was interrupted")
-      }
-      if case .checkpoint(let directory) = start {
-        guard Folders.exists(directory) else {
-          throw OutputFolderError(
-            "--resume \(directory): no such folder; it takes a checkpoint folder such as \(folder)/checkpoint-100")
-        }
-        _ = try Checkpoint(directory: directory)
-      }
     }
+    guard case .checkpoint(let directory) = start else { return }
+    let first = try communicator.allGather(Folders.exists(directory) ? 1 : 0).firstIndex(of: 1)
+    try communicator.together {
+      guard let first else {
+        throw OutputFolderError(
+          "--resume \(directory): no such folder; it takes a checkpoint folder such as \(configuration.outputDir)/checkpoint-100"
+        )
+      }
+      if communicator.rank == first { _ = try Checkpoint(directory: directory) }
+    }
+  }
+
+  /// Clears what dead runs left half saved, on every disk that is written to.
+  static func clear(_ store: CheckpointStore, _ disks: OutputDisks?, _ job: Job) throws {
+    let communicator = job.communicator
+    let cleared = try communicator.together {
+      (disks?.leaders[communicator.rank] ?? 0) == communicator.rank ? try store.removeLeftovers() : []
+    }
+    let lines = cleared.map { "cleared \(store.outputDirectory)/\($0), left by a run that was interrupted" }
+    for text in try communicator.allGather(lines.joined(separator: "\n")) where !text.isEmpty { job.note(text) }
   }
 
   /// Whether two paths lead to the same file or folder, through links too.

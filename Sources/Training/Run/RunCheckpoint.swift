@@ -7,7 +7,6 @@ package import Tensors
 
 /// A run's state as files and back: parameters, moments, where it stands, and what it must not be mixed up with.
 package struct RunCheckpoint {
-  package static let optimizerFile = "optimizer.safetensors"
   package static let stateFile = "training_state.json"
   package static let trainerStateFile = "trainer_state.json"
 
@@ -104,10 +103,10 @@ package struct RunCheckpoint {
     }
   }
 
-  /// Contents of a checkpoint folder.
-  /// - Parameter moments: where AdamW's moments come from; `nil` for a model alone.
+  /// Contents of a checkpoint folder, or of a model's.
+  /// - Parameter moments: the file of AdamW's moments; `nil` for a model alone.
   package static func contents(
-    _ layout: ParameterLayout, _ parameters: UnsafeBufferPointer<Float>, moments: MomentStream?,
+    _ layout: ParameterLayout, _ parameters: UnsafeBufferPointer<Float>, moments: MomentFile?,
     modelFiles: [(name: String, bytes: [UInt8])],
     stateFiles: [(name: String, bytes: [UInt8])]
   ) -> CheckpointContents {
@@ -115,53 +114,16 @@ package struct RunCheckpoint {
       NamedTensor(
         name: $0.name, shape: $0.shape, values: UnsafeBufferPointer(rebasing: parameters[$0.range]))
     }
-    var contents = CheckpointContents(model: model, files: modelFiles + stateFiles)
-    if let moments {
-      contents.tensorFiles = [(optimizerFile, StreamedTensors(momentTensors(layout), produce: moments.read))]
-    }
-    return contents
+    return CheckpointContents(model: model, tensorFiles: moments.map { [$0] } ?? [], files: modelFiles + stateFiles)
   }
 
-  /// Reads the parameters of a checkpoint and opens its moments.
-  package static func load(_ checkpoint: Checkpoint, decoder: Decoder) throws -> Moments {
+  /// Reads the parameters of a checkpoint.
+  package static func loadModel(_ checkpoint: Checkpoint, into decoder: Decoder) throws {
     try checkpoint.loadModel(
       into: decoder.layout.entries.map {
         TensorDestination(
           name: $0.name, shape: $0.shape, values: UnsafeMutableBufferPointer(rebasing: decoder.parameters[$0.range]))
       })
-    return Moments(
-      file: try checkpoint.tensors(optimizerFile, expecting: momentTensors(decoder.layout)), layout: decoder.layout)
-  }
-
-  /// AdamW's moments in a checkpoint, to be read a part at a time.
-  package struct Moments {
-    fileprivate let file: SafetensorsFile
-    fileprivate let layout: ParameterLayout
-
-    /// Reads the moments of the parameters in a range of the arena.
-    func read(
-      _ moment: AdamWOptimizer.Moment, _ range: Range<Int>, into values: UnsafeMutableBufferPointer<Float>
-    ) throws {
-      for entry in layout.entries where entry.range.overlaps(range) {
-        let part = entry.range.clamped(to: range)
-        try file.read(
-          prefix(moment) + entry.name, from: part.lowerBound - entry.offset,
-          into: UnsafeMutableBufferPointer(
-            rebasing: values[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]))
-      }
-    }
-  }
-
-  /// PyTorch's names of the two.
-  private static func prefix(_ moment: AdamWOptimizer.Moment) -> String {
-    moment == .first ? "exp_avg." : "exp_avg_sq."
-  }
-
-  /// Both moments of every parameter, in the order of the arena: the order in which ranks hold them.
-  private static func momentTensors(_ layout: ParameterLayout) -> [(name: String, shape: [Int])] {
-    AdamWOptimizer.Moment.allCases.flatMap { moment in
-      layout.entries.map { (prefix(moment) + $0.name, $0.shape) }
-    }
   }
 }
 

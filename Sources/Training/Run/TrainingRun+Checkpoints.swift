@@ -4,37 +4,56 @@ import DataParallel
 import Decoder
 import Foundation
 import JSON
+import Tensors
 
 /// A run's checkpoints: where it starts from, and what it leaves behind on the way.
 extension TrainingRun {
   static let configurationFile = "orpo_config.yaml"
 
-  /// Rank 0 reads the checkpoint, all ranks get parameters and state, and the moments they keep. False when there is
-  /// nothing to resume.
+  /// All ranks get the checkpoint's parameters and state, and the moments they keep, from whichever ranks have its files on
+  /// their disks. False when there is nothing to resume.
   func restore() throws -> Bool {
-    var moments: RunCheckpoint.Moments?
+    guard let found = try findCheckpoint() else {
+      if start != .automatic { job.note("no checkpoint in \(configuration.outputDir): starting from the beginning") }
+      return false
+    }
+    try restoreState(found)
+    step.optimizer.stepCount = progress.optimizerSteps
+    try communicator.together {
+      if communicator.rank == found.reader { try RunCheckpoint.loadModel(found.own, into: step.decoder) }
+    }
+    try communicator.broadcast(UnsafeMutableRawBufferPointer(step.decoder.parameters), root: found.reader)
+    step.decoder.parametersChanged()
+    try restoreMoments(found)
+    return true
+  }
+
+  /// Where the run stands, checked by rank 0, which keeps its logs.
+  private func restoreState(_ found: FoundCheckpoint) throws {
+    func contents(_ name: String) throws -> [UInt8] {
+      try communicator.from(found.reader) { try found.own.bytes(of: name) }
+    }
+    let stateText = try contents(RunCheckpoint.stateFile)
+    let trainerText = try contents(RunCheckpoint.trainerStateFile)
+    let settings = start == .automatic ? try contents(Self.configurationFile) : nil
     let bytes = try communicator.fromRoot {
-      guard let checkpoint = try findCheckpoint() else { return [] }
-      let stateFile = checkpoint.directory + "/" + RunCheckpoint.stateFile
+      let stateFile = found.directory + "/" + RunCheckpoint.stateFile
       let stored: JSONValue
-      do { stored = try JSONValue(parsing: checkpoint.bytes(of: RunCheckpoint.stateFile)) } catch let error as JSONError
-      {
+      do { stored = try JSONValue(parsing: stateText) } catch let error as JSONError {
         throw ResumeError("\(stateFile): \(error)")
       }
-      if start == .automatic { try requireSameRun(checkpoint) }
-      try identity.check(stored, checkpoint: checkpoint.directory) { wanted in
+      if let settings { try requireSameRun(found.directory, settings) }
+      try identity.check(stored, checkpoint: found.directory) { wanted in
         let perStep = configuration.perDeviceTrainBatchSize * communicator.worldSize
         return wanted % perStep == 0 ? wanted / perStep : nil
       }
-      let progress = try RunCheckpoint.Progress(stored, checkpoint: checkpoint.directory)
+      let progress = try RunCheckpoint.Progress(stored, checkpoint: found.directory)
       guard let window = stored["log_window"].flatMap(MetricWindow.init) else {
         throw ResumeError("\(stateFile): log_window is missing or damaged")
       }
-      let text = try checkpoint.bytes(of: RunCheckpoint.trainerStateFile)
-      state = try TrainerState(parsing: text, file: checkpoint.directory + "/" + RunCheckpoint.trainerStateFile)
-      moments = try RunCheckpoint.load(checkpoint, decoder: step.decoder)
+      state = try TrainerState(parsing: trainerText, file: found.directory + "/" + RunCheckpoint.trainerStateFile)
       self.window = window
-      job.note("continuing from \(checkpoint.directory)")
+      job.note("continuing from \(found.directory)" + (found.reader == 0 ? "" : ", which rank \(found.reader) has"))
       if let planned = stored["total_steps"]?.integer, planned != totalSteps {
         job.note(
           "note: that run was to have \(planned) steps, this one has \(totalSteps): the learning rate follows the new schedule from here"
@@ -42,47 +61,55 @@ extension TrainingRun {
       }
       return progress.bytes
     }
-    guard !bytes.isEmpty else {
-      if start != .automatic { job.note("no checkpoint in \(configuration.outputDir): starting from the beginning") }
-      return false
-    }
     progress = RunCheckpoint.Progress(bytes: bytes)
-    step.optimizer.stepCount = progress.optimizerSteps
-    try communicator.broadcast(UnsafeMutableRawBufferPointer(step.decoder.parameters))
-    step.decoder.parametersChanged()
-    try MomentStream(step.optimizer, step.reducer, over: communicator.group(0)).fill {
-      try moments?.read($0, $1, into: $2)
-    }
-    return true
   }
 
-  func findCheckpoint() throws -> Checkpoint? {
-    if case .checkpoint(let directory) = start {
-      let checkpoint = try Checkpoint(directory: directory)
-      try checkpoint.verify()
-      return checkpoint
+  private func restoreMoments(_ found: FoundCheckpoint) throws {
+    let stored = try communicator.together { try StoredMoments(found.own, step.decoder.layout) }
+    let ends = stored.ranges.flatMap { [$0.lowerBound, $0.upperBound] }
+    let parts = try communicator.allGather(ends.withUnsafeBytes { Array($0) }).enumerated().flatMap { rank, bytes in
+      let ends = bytes.withUnsafeBytes { bytes in
+        stride(from: 0, to: bytes.count, by: 8).map { bytes.loadUnaligned(fromByteOffset: $0, as: Int.self) }
+      }
+      return stride(from: 0, to: ends.count, by: 2).map { StoredPart(ends[$0]..<ends[$0 + 1], rank: rank) }
+    }.sorted { $0.range.lowerBound < $1.range.lowerBound }
+    try communicator.together {
+      guard StoredPart.cover(parts, count: step.decoder.layout.count) else {
+        throw ResumeError("\(found.directory): AdamW's moments of some parameters are missing or there twice")
+      }
     }
-    let search = try store.newest()
-    for damaged in search.damaged {
+    try MomentStream(step.optimizer, step.reducer, over: communicator.group(0)).fill(from: parts) {
+      try stored.read($0, $1, into: $2)
+    }
+  }
+
+  /// The checkpoint to go on from, on all ranks.
+  private func findCheckpoint() throws -> FoundCheckpoint? {
+    let search = CheckpointSearch(communicator: communicator)
+    if case .checkpoint(let directory) = start { return try search.open(directory) }
+    let (found, damaged) = try search.newest(in: store)
+    for damaged in damaged {
       job.note("warning: \(damaged.name) cannot be used: \(damaged.reason)")
       journal?.append(
         "checkpoint_damaged", step: progress.step,
         [("name", .string(damaged.name)), ("reason", .string(damaged.reason))])
     }
-    if search.checkpoint == nil, let damaged = search.damaged.first, start == .automatic {
-      throw ResumeError(
-        "\(configuration.outputDir) has no checkpoint that can be used (\(damaged.name): \(damaged.reason)); choose another output_dir, or begin anew there with --resume"
+    if found == nil, let damaged = damaged.first, start == .automatic {
+      throw CheckpointSearch.Unusable(
+        description:
+          "\(configuration.outputDir) has no checkpoint that can be used (\(damaged.name): \(damaged.reason)); choose another output_dir, or begin anew there with --resume"
       )
     }
-    return search.checkpoint
+    return found
   }
 
   /// Whoever starts the same command again means to go on; whoever changed something that changes results must say so.
-  func requireSameRun(_ checkpoint: Checkpoint) throws {
-    let then = String(decoding: try checkpoint.bytes(of: Self.configurationFile), as: UTF8.self)
-    guard let difference = configuration.differenceInResults(from: then) else { return }
+  private func requireSameRun(_ checkpoint: String, _ settings: [UInt8]) throws {
+    guard let difference = configuration.differenceInResults(from: String(decoding: settings, as: UTF8.self)) else {
+      return
+    }
     throw ResumeError(
-      "\(checkpoint.directory) is of a run with \(difference.then), this one has \(difference.now): continue it with the new setting by --resume, or choose another output_dir"
+      "\(checkpoint) is of a run with \(difference.then), this one has \(difference.now): continue it with the new setting by --resume, or choose another output_dir"
     )
   }
 
@@ -104,21 +131,36 @@ extension TrainingRun {
     return failed[0] == 0
   }
 
-  /// What rank 0 does to write the checkpoint of this moment; the state is taken now, parameters and moments when they come.
+  /// What is done to write the checkpoint of this moment; the state is taken now, parameters and moments when they come.
   private func writing(step done: Int) -> CheckpointWriter.Body {
-    let files = [
+    let stateFiles = [
       (RunCheckpoint.trainerStateFile, Array(state.text.utf8)),
       (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window)),
       (Self.configurationFile, Array(configuration.resolvedYAML.utf8)),
     ]
     let (store, modelFiles, limit) = (store, modelFiles, configuration.saveTotalLimit)
-    let layout = step.decoder.layout
-    return { parameters, moments in
-      _ = try store.save(
+    let (layout, reducer) = (step.decoder.layout, step.reducer)
+    func contents(_ parameters: UnsafeBufferPointer<Float>, _ moments: MomentFile) -> CheckpointContents {
+      RunCheckpoint.contents(layout, parameters, moments: moments, modelFiles: modelFiles, stateFiles: stateFiles)
+    }
+    guard let disks else {
+      return { content in
+        let stream = MomentStream(content.moments, reducer, over: content.ranks)
+        try stream.serving {
+          _ = try store.save(step: done, contents: contents(content.parameters, MomentFiles.whole(layout, stream)))
+          if let limit { _ = try store.prune(limit: limit) }
+        }
+      }
+    }
+    return { content in
+      let ranks = content.ranks
+      let shard = MomentFiles.shard(
+        layout, MomentShard(content.moments, reducer), of: ranks.size, rank: ranks.rank)
+      try ShardedSave(store: store, disks: disks, ranks: ranks).write(
         step: done,
-        contents: RunCheckpoint.contents(
-          layout, parameters, moments: moments, modelFiles: modelFiles, stateFiles: files))
-      if let limit { _ = try store.prune(limit: limit) }
+        ranks.rank == 0
+          ? contents(content.parameters, shard) : CheckpointContents(model: [], tensorFiles: [shard]),
+        limit: limit)
     }
   }
 
@@ -131,9 +173,11 @@ extension TrainingRun {
         [("stall_seconds", .double(outcome.stallSeconds)), ("write_seconds", .double(outcome.writeSeconds))])
       return
     }
-    journal?.append("checkpoint_failed", step: outcome.step, [("error", .string("\(failure)"))])
+    // Of several ranks one line each.
+    let cause = "\(failure)".split(whereSeparator: \.isNewline).joined(separator: "; ")
+    journal?.append("checkpoint_failed", step: outcome.step, [("error", .string(cause))])
     console?.note(
-      "warning: checkpoint-\(outcome.step) could not be saved: \(failure); training goes on, earlier checkpoints are untouched"
+      "warning: checkpoint-\(outcome.step) could not be saved: \(cause); training goes on, earlier checkpoints are untouched"
     )
   }
 

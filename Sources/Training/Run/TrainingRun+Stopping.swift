@@ -10,7 +10,11 @@ extension TrainingRun {
   func stop(step done: Int) throws -> Never {
     try logReason(at: done)
     let isSaved = try saveNow(step: done)
-    let earlier = try communicator.fromRoot { try store.newest(verifyingContents: false).checkpoint == nil ? [] : [1] }
+    let isEarlier = try communicator.together {
+      guard job.isRoot || disks != nil else { return false }
+      return try store.newest(verifyingContents: false).checkpoint != nil
+    }
+    let earlier = try communicator.allGather(isEarlier ? 1 : 0).contains(1)
     log?.finish()
     console?.finish()
     if isSaved {
@@ -21,8 +25,8 @@ extension TrainingRun {
     }
     throw TrainingStopped(
       description: "stopped at step \(done) of \(totalSteps), which could not be saved"
-        + (earlier.isEmpty ? "" : "; the same command goes on from an earlier checkpoint"),
-      exitCode: earlier.isEmpty ? 1 : TrainingStopped.startAgain)
+        + (earlier ? "; the same command goes on from an earlier checkpoint" : ""),
+      exitCode: earlier ? TrainingStopped.startAgain : 1)
   }
 
   /// Ends a run that was asked to before its first step: there is nothing to save that is not saved.

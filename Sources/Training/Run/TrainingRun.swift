@@ -39,6 +39,8 @@ package final class TrainingRun {
   let schedule: LearningRateSchedule
   let identity: RunCheckpoint.Identity
   let store: CheckpointStore
+  /// With `save_sharded`: who writes where.
+  let disks: OutputDisks?
   let writer: CheckpointWriter
   let gigaflops: Double
   let operationsPerPair: [Double]
@@ -72,7 +74,9 @@ package final class TrainingRun {
         "warning: \(Drill.variable): a fault on purpose, \(drill.kind.rawValue) in step \(drill.step) on rank \(drill.rank)"
       )
     }
-    try OutputFolder.check(configuration, store, start, job)
+    try OutputFolder.check(configuration, start, job)
+    disks = configuration.saveSharded ? try OutputDisks(store, communicator) : nil
+    try OutputFolder.clear(store, disks, job)
     if configuration.reproducible {
       try communicator.requireSame("instruction set of products (reproducible: true needs one)", Matmul.instructionSet)
     }
