@@ -93,9 +93,13 @@ package final class Heartbeat: @unchecked Sendable {
     var lastRound = RankProgress.milliseconds()
     var lastSent = lastRound - limits.interval
     var saidGoodbye = Set<Int>()
+    var wasLong = false
     while true {
       let now = RankProgress.milliseconds()
-      if now - lastRound > limits.longestPause {
+      let isLong = now - lastRound > limits.longestPause
+      defer { wasLong = isLong }
+      // One long round after the other is a machine that is too slow to watch, which excuses nobody.
+      if isLong, !wasLong {
         // A scheduler that suspends jobs does so to all ranks. What they said before is as old as the pause is long.
         progress.excuse(milliseconds: now - lastRound)
         for peer in heard.indices {
