@@ -1,7 +1,7 @@
-package import Checkpoints
-package import DataParallel
+import Checkpoints
+import DataParallel
 package import ModelFiles
-package import Tensors
+import Tensors
 
 /// A file of AdamW's moments to be written.
 package typealias MomentFile = (name: String, tensors: StreamedTensors)

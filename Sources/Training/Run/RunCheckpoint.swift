@@ -1,5 +1,5 @@
 package import Checkpoints
-package import DataParallel
+import DataParallel
 package import Decoder
 import JSON
 import ModelFiles
