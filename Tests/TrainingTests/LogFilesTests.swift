@@ -81,7 +81,8 @@ private final class Recorder: MetricSink {
     #expect(bad.entries.map(\.step) == [3])
     #expect(
       warnings == [
-        "unopened: disk full; training goes on without it", "recorder: disk full; training goes on, and writes it later if it can",
+        "unopened: disk full; training goes on without it",
+        "recorder: disk full; training goes on, and writes it later if it can",
       ])
   }
 
