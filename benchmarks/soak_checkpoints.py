@@ -62,7 +62,8 @@ def damage(checkpoint, step):
 
 
 def damaged_checkpoints(folder):
-    return [f"{path}: {reason}" for step, path in checkpoints(folder) if (reason := damage(path, step))]
+    """What is wrong with which checkpoint; one that the run removes meanwhile is none any more."""
+    return [f"{path}: {reason}" for step, path in checkpoints(folder) if (reason := damage(path, step)) and path.exists()]
 
 
 def same_bytes(first, second):
