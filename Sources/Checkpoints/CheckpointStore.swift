@@ -28,30 +28,10 @@ package struct CheckpointStore: Sendable {
     return try Checkpoint(directory: directory(step))
   }
 
-  /// What `newest` found.
-  package struct Search: Sendable {
-    /// The usable checkpoint of the highest step.
-    package var checkpoint: Checkpoint?
-    /// Newer ones that cannot be used, newest first, and why.
-    package var damaged: [(name: String, reason: String)]
-  }
-
-  /// The complete checkpoint of the highest step; damaged and incomplete ones above it are passed over and reported.
-  /// - Parameter verifyingContents: also read every file and compare checksums; otherwise names and sizes only.
+  /// The complete checkpoint of the highest step, names and sizes checked; nil when there is none.
   /// - Throws: `FileError` when the output folder cannot be listed. A folder that does not exist holds no checkpoints.
-  package func newest(verifyingContents: Bool = true) throws -> Search {
-    var search = Search(checkpoint: nil, damaged: [])
-    for step in try steps().reversed() {
-      do {
-        let checkpoint = try open(step)
-        if verifyingContents { try checkpoint.verify() }
-        search.checkpoint = checkpoint
-        return search
-      } catch {
-        search.damaged.append((Self.name(step), "\(error)"))
-      }
-    }
-    return search
+  package func newest() throws -> Checkpoint? {
+    try steps().reversed().lazy.compactMap { try? open($0) }.first
   }
 
   /// The checkpoint of this step, names and sizes checked.

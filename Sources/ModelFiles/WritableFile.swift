@@ -70,11 +70,6 @@ package struct WritableFile: ~Copyable {
   }
 
   private mutating func put(_ block: UnsafeRawBufferPointer) throws(FileError) {
-    // Beyond this limit the kernel would kill the process by SIGXFSZ instead of returning an error.
-    var limit = rlimit()
-    if getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0, limit.rlim_cur < UInt64(size + block.count) {
-      throw FileError("write", path, code: EFBIG)
-    }
     var done = 0
     while done < block.count {
       let count = Glibc.write(descriptor, block.baseAddress! + done, block.count - done)

@@ -9,7 +9,7 @@ import Testing
     try withStore { store in
       let saved = try store.save(step: 30, seed: 1)
       #expect(try store.names == ["checkpoint-30"])
-      let found = try #require(try store.newest().checkpoint)
+      let found = try #require(try store.newest())
       #expect(found.step == 30)
       #expect(found.files == saved.files)
       #expect(
@@ -31,7 +31,7 @@ import Testing
         contents.maxShardBytes = 100
         try store.save(step: 1, contents: contents)
       }
-      let found = try #require(try store.newest().checkpoint)
+      let found = try #require(try store.newest())
       #expect(found.contains("model-00002-of-00002.safetensors"))
       let model = SmallModel()
       try model.load(found)
@@ -41,9 +41,9 @@ import Testing
 
   @Test func theHighestStepIsTheNewest() throws {
     try withStore { store in
-      #expect(try store.newest().checkpoint == nil)
+      #expect(try store.newest() == nil)
       for step in [100, 9, 20] { try store.save(step: step) }
-      #expect(try store.newest().checkpoint?.step == 100)
+      #expect(try store.newest()?.step == 100)
       #expect(try store.checkpoint(step: 20).step == 20)
     }
   }
@@ -113,7 +113,7 @@ import Testing
       #expect(try store.names == ["checkpoint-10", "checkpoint-20", "checkpoint-3"])
       try store.save(step: 5)
       #expect(try store.prune(limit: 1, keeping: 5) == ["checkpoint-10"])
-      #expect(try store.newest().checkpoint?.step == 20)
+      #expect(try store.newest()?.step == 20)
       #expect(try store.prune(limit: 1) == ["checkpoint-5"])
     }
   }
@@ -148,11 +148,11 @@ import Testing
       #expect(flock(held, LOCK_EX | LOCK_NB) == 0)
       defer { close(held) }
 
-      #expect(try store.newest().checkpoint?.step == 1)
+      #expect(try store.newest()?.step == 1)
       #expect(try store.removeLeftovers() == (ours + [".checkpoint-2.old-" + suffix]).sorted())
       #expect(try store.names == (others + [".checkpoint-9.tmp-" + suffix, "checkpoint-1", "checkpoint-2"]).sorted())
       let model = SmallModel()
-      try model.load(try #require(try store.newest().checkpoint))
+      try model.load(try #require(try store.newest()))
       #expect(model.bits == SmallModel(seed: 2).bits)
     }
   }
@@ -193,7 +193,7 @@ import Testing
       }
       #expect(try SafetensorsFolder(directory: store.outputDirectory).info("lm_head.bias")?.dtype == .bf16)
       #expect(try snapshot(store.outputDirectory + "/checkpoint-1") == before)
-      #expect(try store.newest().checkpoint?.step == 1)
+      #expect(try store.newest()?.step == 1)
     }
   }
 }

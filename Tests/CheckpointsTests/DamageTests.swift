@@ -3,35 +3,34 @@ import Foundation
 import ModelFiles
 import Testing
 
-/// Damaged checkpoints are named and passed over; failing saves leave everything as it was.
+/// Damaged checkpoints are named, and incomplete ones passed over; failing saves leave everything as it was.
 @Suite struct DamageTests {
   @Test(arguments: [
     "model.safetensors", "optimizer.safetensors", "config.json", "trainer_state.json", "checkpoint.json",
   ])
-  func aDamagedFileFallsBack(_ name: String) throws {
+  func aDamagedFileIsNamed(_ name: String) throws {
     try withStore { store in
       try store.save(step: 1)
       try store.save(step: 2)
       let path = store.outputDirectory + "/checkpoint-2/" + name
       let intact = try Data(contentsOf: URL(filePath: path))
-      func expectFallback(_ reason: String) throws {
-        let search = try store.newest()
-        #expect(search.checkpoint?.step == 1)
-        #expect(search.damaged.map(\.name) == ["checkpoint-2"])
-        #expect(search.damaged.first?.reason.contains(reason) == true, "\(search.damaged)")
+      func expectDamage(_ reason: String) {
+        let error = #expect(throws: (any Error).self) { try store.checkpoint(step: 2).verify() }
+        #expect(error.map { "\($0)" }?.contains(reason) == true, "\(String(describing: error))")
       }
       try intact.dropLast(3).write(to: URL(filePath: path))
-      try expectFallback("checkpoint-2")
+      expectDamage("checkpoint-2")
+      #expect(try store.newest()?.step == 1)
       for position in [0, intact.count / 2, intact.count - 2] {
         var flipped = intact
         flipped[position] ^= 0x10
         try flipped.write(to: URL(filePath: path))
-        try expectFallback(name == "checkpoint.json" ? "checkpoint-2" : "the contents have changed")
+        expectDamage(name == "checkpoint.json" ? "checkpoint-2" : "the contents have changed")
       }
       try FileManager.default.removeItem(atPath: path)
-      try expectFallback(name == "checkpoint.json" ? "there is no checkpoint.json" : "the file is missing")
+      expectDamage(name == "checkpoint.json" ? "there is no checkpoint.json" : "the file is missing")
       try intact.write(to: URL(filePath: path))
-      #expect(try store.newest().checkpoint?.step == 2)
+      #expect(try store.newest()?.step == 2)
     }
   }
 
@@ -40,9 +39,9 @@ import Testing
       try store.save(step: 1)
       try FileManager.default.copyItem(
         atPath: store.outputDirectory + "/checkpoint-1", toPath: store.outputDirectory + "/checkpoint-7")
-      let search = try store.newest()
-      #expect(search.checkpoint?.step == 1)
-      #expect(search.damaged.first?.reason.contains("it is of step 1") == true)
+      #expect(try store.newest()?.step == 1)
+      let error = #expect(throws: CheckpointError.self) { try store.checkpoint(step: 7) }
+      #expect(error?.description.contains("it is of step 1") == true)
     }
   }
 
@@ -121,7 +120,7 @@ import Testing
       }
       #expect(try snapshot(store.outputDirectory) == before)
       #expect(try store.names == ["checkpoint-1"])
-      #expect(try store.newest().checkpoint?.step == 1)
+      #expect(try store.newest()?.step == 1)
     }
   }
 }

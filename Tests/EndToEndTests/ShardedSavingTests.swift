@@ -82,6 +82,27 @@ extension EndToEndTests {
       #expect(try contents(output, "model.safetensors") == model)
     }
 
+    /// Of what rank 0 has written alone, too.
+    @Test func aDamagedWholeFileIsNamedAndTheCheckpointBeforeTaken() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let plain = ["save_sharded=false"]
+      let output = try run(2, plain, in: scratch, "out").outputDirectory
+      let model = try contents(output, "model.safetensors")
+      for name in ["optimizer.safetensors", "model.safetensors", "training_state.json"] {
+        try cut(output, after: 4)
+        let file = output.appending(path: "checkpoint-4/\(name)")
+        var bytes = try Data(contentsOf: file)
+        bytes[bytes.count / 2] ^= 1
+        try bytes.write(to: file)
+        let resumed = try run(2, plain, in: scratch, "out").result.output
+        for words in ["checkpoint-4 cannot be used", file.path, "the contents have changed", "checkpoint-2\n"] {
+          #expect(resumed.contains(words), "\(words) is not in \(resumed)")
+        }
+        #expect(try contents(output, "model.safetensors") == model)
+      }
+    }
+
     /// Rank 1 may no longer write large files: each save fails as a whole, and training goes on.
     @Test func aRankThatCannotWriteIsNamed() throws {
       let scratch = try ScratchDirectory()

@@ -47,7 +47,7 @@ extension TrainingRun {
     (status.firstStep, status.step, status.totalSteps) = (progress.step, progress.step, totalSteps)
     status.epoch = step.sampler.epoch(afterSteps: progress.step)
     status.skippedSteps = progress.skippedSteps
-    if let newest = try? store.newest(verifyingContents: false).checkpoint {
+    if let newest = try? store.newest() {
       var manifest = stat()
       if stat(newest.directory + "/checkpoint.json", &manifest) == 0 {
         status.checkpoint = .init(step: newest.step, time: Double(manifest.st_mtim.tv_sec))
