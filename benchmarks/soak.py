@@ -114,8 +114,9 @@ class Soak:
 
     def ended(self, fault, began, patterns):
         """Waits for the end of the job and looks at what it left. Detected is a fault when the log names it, or all ranks are gone."""
-        def name():
-            return next((line for pattern in patterns for line in self.leg.text().splitlines() if re.search(pattern, line)), None)
+        def name(is_warning=False):
+            lines = [line for line in self.leg.text().splitlines() if line.startswith("warning: ") == is_warning]
+            return next((line for pattern in patterns for line in lines if re.search(pattern, line)), None)
 
         self.leg.wait_until(name, self.settings["hang_seconds"])
         seconds = round(now() - began, 2)
@@ -128,7 +129,8 @@ class Soak:
             fault["seconds_to_detection"] = seconds
             fault["seconds_to_end"] = round(now() - began, 2)
         fault["exit_code"] = self.leg.process.returncode
-        fault["named_by"] = name()
+        # A launcher that gives a host up may do so in general terms; rank 0 has missed it before.
+        fault["named_by"] = name() or name(is_warning=True)
         # What metrics.jsonl has was done, also where the end cut off the log; before the first step it is of the start before.
         seen = [self.leg.last, self.leg.resumed, self.last_metric() if self.leg.first else None]
         fault["step"] = max(filter(None, seen), default=0)
@@ -164,7 +166,7 @@ class Soak:
         pid, rank = self.choose_rank()
         fault = self.new_fault(kind, rank)
         began = now()
-        send(pid or self.leg.process.pid, signal.SIGKILL)
+        send(pid or self.leg.mpirun or self.leg.process.pid, signal.SIGKILL)
         self.ended(fault, began, [rf"rank {rank}\b.*signal 9", rf"rank {rank}\b.*(?:Killed|lost|died)"])
         fault["detected"] = fault["seconds_to_detection"] is not None and fault["exit_code"] not in (0, START_AGAIN)
 
@@ -177,7 +179,7 @@ class Soak:
     def kill_mpirun(self):
         fault = self.new_fault("kill-mpirun")
         began = now()
-        send(self.leg.process.pid, signal.SIGKILL)
+        send(self.leg.mpirun, signal.SIGKILL)
         # Nobody is left to say anything: whoever started mpirun has its exit code.
         self.ended(fault, began, [])
         fault["detected"] = fault["seconds_to_detection"] is not None

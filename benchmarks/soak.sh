@@ -156,7 +156,7 @@ mpirun_hosts=(mpirun "${HOST_OPTIONS[@]}" --oversubscribe --bind-to none --mca m
   --mca plm rsh --mca plm_rsh_agent "$emulated rsh" --mca btl_tcp_if_include 10.99.0.0/24 --mca oob_tcp_if_include 10.99.0.0/24)
 cat >"$out/settings.json" <<JSON
 {"program": "$orpo", "config": "$out/run.yaml", "out": "$out", "disk": "$disk", "has_small_disk": $small_disk,
- "mpirun": [$(words "${mpirun[@]}")], "mpirun_hosts": [$(words "${mpirun_hosts[@]}")], "emulated": "$emulated", "hosts": $hosts,
+ "mpirun": [$(words "${mpirun[@]}")], "mpirun_hosts": [$(words "${mpirun_hosts[@]}")], "emulated": "$emulated", "hosts": $hosts, "launching": "$PWD/launch/common.sh",
  "cores": $(usable_cores), "ranks": [$(numbers "${rank_counts[@]}")], "pairs": $pairs,
  "kinds": [$(words "${kinds[@]}")], "duration": $duration, "fault_every": $fault_every, "min_faults": $min_faults, "seed": $seed,
  "at_start": $(awk -v share="$at_start" 'BEGIN { print share + 0 }'), "save_seconds": $save_seconds, "save_steps": $save_steps,

@@ -71,7 +71,7 @@ class Leg:
         self.log = pathlib.Path(settings["out"]) / "logs" / f"{number}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [
-            *launcher(settings, ranks, one_host), "-n", str(ranks), settings["program"], "train",
+            "bash", "-c", 'source "$0"; run_mpirun "$@"', settings["launching"], *launcher(settings, ranks, one_host), "-n", str(ranks), settings["program"], "train",
             "--config", settings["config"], f"output_dir={folder}",
             f"gradient_accumulation_steps={settings['pairs'] // ranks}",
             f"threads_per_rank={max(1, settings['cores'] // ranks)}", *arguments]
@@ -81,6 +81,7 @@ class Leg:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "ORPO_DIST_DRILL": "", MARKER: self.marker, **(environment or {})})
         self.members = {}
+        self.mpirun = None
         self.offset = 0
         self.tail = ""
         self.first = None
@@ -114,12 +115,17 @@ class Leg:
                 continue
             try:
                 variables = (folder / "environ").read_bytes().split(b"\0")
-                parent = pathlib.Path(f"/proc/{fields[1]}/comm").read_text(encoding="ascii", errors="replace").strip()
+                name, parent = (pathlib.Path(f"/proc/{number}/comm").read_text(encoding="ascii", errors="replace").strip()
+                                for number in (pid, fields[1]))
             except OSError:
                 continue
             # Daemons have the marker as well, and what a rank starts has all that a rank has but its parent.
+            if f"{MARKER}={self.marker}".encode() not in variables:
+                continue
+            if name in ("mpirun", "orterun"):
+                self.mpirun = pid
             ranks = [int(text[21:]) for text in variables if text.startswith(b"OMPI_COMM_WORLD_RANK=")]
-            if ranks and parent in ("mpirun", "orterun", "orted") and f"{MARKER}={self.marker}".encode() in variables:
+            if ranks and parent in ("mpirun", "orterun", "orted"):
                 self.members[pid] = (ranks[0], fields[2])
 
     def alive(self):
@@ -146,9 +152,8 @@ class Leg:
         return not self.poll()
 
     def end_at_once(self):
-        if self.process.poll() is None:
-            send(self.process.pid, signal.SIGKILL)
-        for pid in self.alive():
+        self.find_ranks()
+        for pid in filter(None, [self.process.pid if self.process.poll() is None else None, self.mpirun, *self.alive()]):
             send(pid, signal.SIGKILL)
         self.process.wait()
         self.wait_for_end(10)

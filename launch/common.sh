@@ -146,9 +146,55 @@ signals_received=0 last_signal=""
 # Runs a launcher and hands on its exit code. TERM, INT and USR1 reach it as USR1, which mpirun and srun pass to every rank: orpo-dist
 # saves at the end of its step. orpo-dist itself ends at once at a second one; at the third one the launcher is told to end.
 run_passing_signals() {
-  local child status again name
   "$@" &
-  child=$!
+  wait_passing_signals $!
+}
+
+# The same for mpirun, which is ended when it says that the job is over and stays nevertheless: it does so now and then when a rank was
+# lost while it started, with no rank left, and would stay for ever.
+run_mpirun() {
+  local over passed errors mpirun guard status=0
+  over=$(mktemp)
+  # A signal to all processes of a job is not to cut the log off.
+  exec {passed}> >(
+    trap '' TERM INT USR1 HUP
+    exec tee -p >(exec grep -aE --line-buffered "$words_of_the_end" >"$over") >&2
+  )
+  errors=$!
+  "$@" 2>&"$passed" &
+  mpirun=$!
+  exec {passed}>&-
+  end_when_over "$mpirun" "$over" &
+  guard=$!
+  wait_passing_signals "$mpirun" || status=$?
+  kill "$guard" 2>/dev/null || true
+  # The last lines; what still holds the other end, such as a remote shell, is not waited for.
+  for _ in {1..20}; do
+    kill -0 "$errors" 2>/dev/null || break
+    sleep 0.05
+  done
+  rm -f -- "$over"
+  return "$status"
+}
+
+# What Open MPI 4.1 says when nothing but the end of a job can follow.
+words_of_the_end='the job has been aborted|mpirun noticed that process|mpirun has exited due to|MPI_ABORT was invoked'
+words_of_the_end+='|has lost communication with a remote daemon|unable to reliably start one or more daemons'
+
+# Ends process MPIRUN when it is still there some time after the file OVER was written to.
+end_when_over() {
+  local mpirun=$1 over=$2 seconds=$((${ORPO_DIST_END_SECONDS:-30} + 2 * ${ORPO_DIST_SAVE_SECONDS:-1}))
+  until [[ -s $over ]]; do sleep 1 >/dev/null 2>&1; done
+  sleep "$seconds" >/dev/null 2>&1
+  echo "mpirun is still there $seconds s after it said that the job is over: ending it" >&2
+  kill -TERM "$mpirun" 2>/dev/null || true
+  sleep 5 >/dev/null 2>&1
+  kill -KILL "$mpirun" 2>/dev/null || true
+}
+
+# Waits for a process and hands on its exit code; signals are passed on meanwhile.
+wait_passing_signals() {
+  local child=$1 status again name
   # shellcheck disable=SC2064 # the child is known now
   for name in TERM INT USR1; do trap "pass_signal $child $name" "$name"; done
   while true; do

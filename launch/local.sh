@@ -39,4 +39,4 @@ fi
 program=$(find_program "$root")
 mpirun_for "$ranks"
 host_options
-run_passing_signals "${MPIRUN[@]}" "${HOST_OPTIONS[@]}" "${options[@]}" "$program" "$@"
+run_mpirun "${MPIRUN[@]}" "${HOST_OPTIONS[@]}" "${options[@]}" "$program" "$@"

@@ -16,6 +16,7 @@
 #   ORPO_DIST               the program, at the same place on all hosts
 #   ORPO_DIST_RSH           remote shell in place of ssh
 #   ORPO_DIST_SAVE_SECONDS  time mpirun waits before TERM, and again before KILL, when it ends a job that lost a rank (1)
+#   ORPO_DIST_END_SECONDS   time after which mpirun is killed when it has said that the job is over and does not end (30)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launch/common.sh
@@ -80,4 +81,4 @@ if [[ -n ${ORPO_DIST_RSH:-} ]]; then command+=(--mca plm rsh --mca plm_rsh_agent
 if [[ -n $interface ]]; then
   command+=(--mca btl_tcp_if_include "$interface" --mca oob_tcp_if_include "$interface")
 fi
-run_passing_signals "${command[@]}" "${options[@]}" "$program" "$@"
+run_mpirun "${command[@]}" "${options[@]}" "$program" "$@"

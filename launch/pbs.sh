@@ -81,7 +81,7 @@ fi
 restarts=${ORPO_RESTARTS:-0}
 say "$(date '+%F %T')  job $PBS_JOBID, start $((restarts + 1)), $ranks rank(s) on each of $hosts host(s), ${left:-no limit of} seconds to train"
 status=0
-run_passing_signals "${launcher[@]}" "$program" "${arguments[@]}" || status=$?
+run_mpirun "${launcher[@]}" "$program" "${arguments[@]}" || status=$?
 echo "$(date '+%F %T')  orpo-dist ended with code $status"
 
 if ((status == start_again)) && [[ ${last_signal:-USR1} == USR1 ]]; then

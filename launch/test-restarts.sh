@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
-# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; launch/slurm.sbatch
-# goes back into the queue when another start can help, and only then.
+# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; an mpirun that does
+# not end with its job is ended; launch/slurm.sbatch goes back into the queue when another start can help, and only then.
 #
 #   launch/test-restarts.sh     needs the built program; takes some seconds
 set -euo pipefail
@@ -104,6 +104,21 @@ for expected in '3 gradient_accumulation_steps=4' '6 gradient_accumulation_steps
   grep -q -e "called with.*$words" "$scratch/hosts.log" || fail "accumulation $accumulation on 4 hosts, 3 left: expected '$words'"
 done
 echo "ok: run-until-done.sh leaves out a dead host and keeps the global batch"
+
+# A stand-in for an mpirun that stays when all ranks are gone, as Open MPI's does in rare cases, and does not heed TERM.
+cat >"$scratch/bin/mpirun" <<'STAND_IN'
+#!/bin/bash
+trap '' TERM
+[[ -e $STAYED ]] && exit 0
+: >"$STAYED"
+echo "a non-zero exit code. Per user-direction, the job has been aborted." >&2
+exec sleep 600
+STAND_IN
+PATH=$scratch/bin:$PATH STAYED=$scratch/stayed ORPO_DIST_END_SECONDS=0 ORPO_DIST_SAVE_SECONDS=1 \
+  "$here/run-until-done.sh" --ranks 1 --backoff 0 --log "$scratch/attempts" -- train --config "$scratch/run.yaml" >"$scratch/stays.log" 2>&1 ||
+  fail "run-until-done.sh with an mpirun that stays ended with $?"
+grep -q 'mpirun is still there 2 s after' "$scratch/stays.log" || fail "an mpirun that stays was not ended"
+echo "ok: an mpirun that stays after the end of its job is ended, and the job started again"
 
 # Slurm is a stand-in: what is looked at is what the job's script makes of an exit code, the job's state and its log.
 mkdir "$scratch/slurm"

@@ -22,6 +22,8 @@ package final class Heartbeat: @unchecked Sendable {
     package var silenceOfRank = 15_000
     package var silenceOfRoot = 18_000
     package var laterThanRankOne = 2000
+    /// Silence that ranks 0 and 1 warn of: sooner than a launcher gives a host up, which it may do without its name.
+    package var silenceToTell = 5000
     /// A thread that slept so much longer than it wanted was itself stopped, and knows nothing of the others' silence.
     package var longestPause = 5000
 
@@ -41,6 +43,8 @@ package final class Heartbeat: @unchecked Sendable {
   private var heard: [Int]
   private var places: [RankProgress.Place]
   private var hasLeft: [Bool]
+  /// When those were last heard of whose silence was warned of.
+  private var missedSince: [Int: Int] = [:]
 
   /// Begins to watch; a collective call.
   ///
@@ -154,6 +158,9 @@ package final class Heartbeat: @unchecked Sendable {
       try communicator.call("MPI_Iprobe") { _ in orpo_mpi_heartbeat_receive(handle, &peer, &words) }
       guard peer >= 0 else { return }
       heard[Int(peer)] = now
+      if let since = missedSince.removeValue(forKey: Int(peer)) {
+        warn("heard of again after \((now - since) / 1000) s: \(named([Int(peer)]))")
+      }
       places[Int(peer)] = .init(
         step: Int(words[0]), phase: .init(rawValue: Int(words[1])) ?? .start, seconds: Double(words[2]) / 1000)
       if words[3] == 1 { hasLeft[Int(peer)] = true }
@@ -164,7 +171,13 @@ package final class Heartbeat: @unchecked Sendable {
     let limit =
       communicator.isRoot
       ? limits.silenceOfRank : limits.silenceOfRoot + (communicator.rank == 1 ? 0 : limits.laterThanRankOne)
-    let silent = peers.filter { !hasLeft[$0] && now - heard[$0] > limit }
+    let present = peers.filter { !hasLeft[$0] }
+    let missed = present.filter { missedSince[$0] == nil && now - heard[$0] > limits.silenceToTell }
+    if !missed.isEmpty, communicator.rank <= 1 {
+      for peer in missed { missedSince[peer] = heard[peer] }
+      warn("not heard of for \(limits.silenceToTell / 1000) s: \(named(missed))")
+    }
+    let silent = present.filter { now - heard[$0] > limit }
     guard !silent.isEmpty else { return }
     communicator.fail(RankSilence(ranks: named(silent), seconds: limit / 1000))
   }
@@ -188,6 +201,8 @@ package final class Heartbeat: @unchecked Sendable {
     guard let least = ranks.min(by: { order($0) < order($1) }) else { return [] }
     return ranks.filter { order($0) == order(least) }
   }
+
+  private func warn(_ text: String) { communicator.say("warning: \(text)") }
 
   private func named(_ ranks: [Int]) -> String {
     let texts = ranks.prefix(4).map {

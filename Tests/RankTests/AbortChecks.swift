@@ -43,14 +43,14 @@ private let failingJobs: [FailingJob] = [
 ]
 
 /// What a rank of a failing job does: `throws`, `differs`, `sizes`, `gradients`, `exits`, `killed`, `lost` or `stopped`, and
-/// the rank that does it; or `suspended`, which all do.
+/// the rank that does it; `slow`, which pauses it for a moment; or `suspended`, which pauses all.
 func failOnPurpose(_ arguments: [String]) -> Int32 {
   guard arguments.count == 2, let culprit = Int(arguments[1]) else { return 2 }
   do {
     let world = try Communicator.start()
     do {
-      if arguments[0] == "suspended" {
-        try bePaused(world)
+      if arguments[0] == "suspended" || arguments[0] == "slow" {
+        try bePaused(world, isPaused: arguments[0] == "suspended" || world.rank == culprit)
         return 0
       }
       if arguments[0] == "stopped" { _ = try hastyHeartbeat(world, watchdogSeconds: 0) }
@@ -113,6 +113,7 @@ private func hastyHeartbeat(_ world: Communicator, watchdogSeconds: Int) throws 
   var limits = Heartbeat.Limits()
   (limits.interval, limits.pause, limits.longestPause) = (300, 50, 1500)
   (limits.silenceOfRank, limits.silenceOfRoot, limits.laterThanRankOne) = (4000, 6000, 2000)
+  limits.silenceToTell = 2000
   let progress = RankProgress()
   let heartbeat = try Heartbeat(world, progress, watchdogSeconds: watchdogSeconds, limits: limits)
   try expect(heartbeat.connectsRanks, "ranks do not hear of each other")
@@ -120,11 +121,13 @@ private func hastyHeartbeat(_ world: Communicator, watchdogSeconds: Int) throws 
   return (heartbeat, progress)
 }
 
-/// A step in which the process is stopped, for longer than any limit, and that goes on for a while after.
-private func bePaused(_ world: Communicator) throws {
+/// A step in which the process is stopped until it is woken, and that goes on for a while after.
+private func bePaused(_ world: Communicator, isPaused: Bool) throws {
   let (heartbeat, progress) = try hastyHeartbeat(world, watchdogSeconds: 4)
   try world.barrier()
-  kill(getpid(), SIGSTOP)
+  // Where it is must have been told before.
+  sleep(1)
+  if isPaused { kill(getpid(), SIGSTOP) }
   sleep(2)
   progress.enter(.reduction)
   var values = [Float](repeating: 1, count: 1 << 16)
@@ -152,6 +155,7 @@ func runAbortChecks() -> Int32 {
   for job in failingJobs { report(job.name) { try check(job) } }
   report("a launcher that is not Open MPI's", checkForeignLauncher)
   report("a job that is suspended for a while goes on", checkSuspension)
+  report("a rank that is silent for a moment is told of", checkShortSilence)
   print("\(passed) passed, \(failed) failed")
   return failed == 0 ? 0 : 1
 }
@@ -175,20 +179,35 @@ private func checkForeignLauncher() throws {
 
 /// As a scheduler does that gives the machine to another job: all ranks are stopped, and later go on.
 private func checkSuspension() throws {
-  let ranks = 3
-  let (status, output) = try outcome(
-    ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "\(ranks)", ownPath, "fail", "suspended", "0"]
+  let (status, output) = try outcomeOfPause("suspended", stoppedRanks: 3, seconds: 8)
+  try expectEqual(status, 0, "the exit code, with the output \(output),")
+  try expect(!output.contains("warning"), output)
+}
+
+/// A rank that is missed for less than the limit is a warning.
+private func checkShortSilence() throws {
+  let (status, output) = try outcomeOfPause("slow", stoppedRanks: 1, seconds: 2.8)
+  try expectEqual(status, 0, "the exit code, with the output \(output),")
+  try expect(output.contains("warning: not heard of for 2 s: rank 1 of 3 on "), output)
+  try expect(output.contains("(last: step 1, forward)"), output)
+  try expect(output.contains("warning: heard of again after "), output)
+}
+
+/// Of a job in which rank 1 or all ranks stop themselves and are woken up after `seconds`.
+private func outcomeOfPause(
+  _ what: String, stoppedRanks: Int, seconds: Double
+) throws -> (status: Int32, output: String) {
+  try outcome(
+    ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "3", ownPath, "fail", what, "1"]
   ) { launcher in
     var stopped: [pid_t] = []
-    // Each stops itself.
-    while launcher.isRunning, stopped.count < ranks {
+    while launcher.isRunning, stopped.count < stoppedRanks {
       usleep(100_000)
       stopped = stoppedChildren(of: launcher.processIdentifier)
     }
-    sleep(8)
+    usleep(UInt32(seconds * 1e6))
     for process in stopped { kill(process, SIGCONT) }
   }
-  try expectEqual(status, 0, "the exit code, with the output \(output),")
 }
 
 private func stoppedChildren(of parent: pid_t) -> [pid_t] {
