@@ -139,6 +139,25 @@ failure_in() {
   echo "after step $step: $(tail -c "+$((begin + 1))" "$file" | { grep -avE '^step [0-9]+/|orpo-dist ended with code' || true; } | last_words)"
 }
 
+# Bytes of a file; 0 where there is none.
+size_of() { if [[ -f $1 ]]; then stat --format=%s "$1"; else echo 0; fi; }
+
+# Whether a job that failed is worth another start: not when it failed before its first step, nor twice in the same way. LOG has all
+# starts of the job, the last one from its byte BEGIN on; the failure is written to standard output for the next one, so to LOG.
+worth_another_start() {
+  local log=$1 begin=$2 failure before
+  if [[ ! -f $log ]] || ! failure=$(failure_in "$log" "$begin"); then
+    echo "failed before its first step: not started again"
+    return 1
+  fi
+  before=$(head -c "$begin" "$log" | { grep -a '^failed after step ' || true; } | tail -n 1)
+  echo "failed $failure"
+  if [[ $before == "failed $failure" ]]; then
+    echo "twice the same failure: not started again"
+    return 1
+  fi
+}
+
 # Signals that came so far, to be passed on or acted upon.
 # shellcheck disable=SC2034
 signals_received=0 last_signal=""

@@ -7,7 +7,9 @@
 # Options of qsub win over the #PBS lines below. Submit it from the project's folder, or hand ORPO_DIST_HOME over. mpiprocs is the ranks
 # of a host, ompthreads the cores of each. PBS announces no time limit, so the script looks at its walltime itself: SAVE_SECONDS
 # before it is over, and at TERM (qdel) or `qsig -s USR1 JOB`, orpo-dist saves at the end of its step and ends with code 75. At the
-# time limit and USR1 the job is then submitted again with the same options. Variables for -v, separated by commas:
+# time limit and USR1 the job is then submitted again with the same options. So it is after a failure, such as a lost rank or host,
+# unless that came before the first step, or twice at the same step with the same message. All starts write to one log as they go,
+# orpo-dist-JOB.log where the first one was submitted. Variables for -v, separated by commas:
 #
 #   ORPO_ARGUMENTS   what orpo-dist is to do; words are divided at spaces
 #   SAVE_SECONDS     120
@@ -79,32 +81,41 @@ if [[ -n $left ]]; then
 fi
 
 restarts=${ORPO_RESTARTS:-0}
+log=${ORPO_LOG:-$PWD/orpo-dist-${PBS_JOBID%%.*}.log}
+begin=$(size_of "$log")
+# PBS shows its own file only when the job is over.
+echo "the log is $log"
+exec >>"$log" 2>&1
 say "$(date '+%F %T')  job $PBS_JOBID, start $((restarts + 1)), $ranks rank(s) on each of $hosts host(s), ${left:-no limit of} seconds to train"
 status=0
 run_mpirun "${launcher[@]}" "$program" "${arguments[@]}" || status=$?
 echo "$(date '+%F %T')  orpo-dist ended with code $status"
-
-if ((status == start_again)) && [[ ${last_signal:-USR1} == USR1 ]]; then
-  if ((restarts >= ${RESTART_LIMIT:-100})); then
-    echo "saved, but started $((restarts + 1)) times already (RESTART_LIMIT): not submitted again; the same qsub goes on from there"
-  else
-    # Everything the user has handed over goes on, so do the resources of this job.
-    select=$(job_value Resource_List.select)
-    walltime=$(job_value Resource_List.walltime)
-    queue=$(job_value queue)
-    variables=ORPO_RESTARTS=$((restarts + 1)),ORPO_ARGUMENTS=$ORPO_ARGUMENTS
-    for name in SAVE_SECONDS RESTART_LIMIT ORPO_DIST ORPO_DIST_HOME ORPO_DIST_PYTHON; do
-      if [[ -n ${!name:-} ]]; then variables+=,$name=${!name}; fi
-    done
-    submit=(qsub -N "${PBS_JOBNAME:-orpo-dist}")
-    if [[ -n $queue ]]; then submit+=(-q "$queue"); fi
-    if [[ -n $select ]]; then submit+=(-l "select=$select"); fi
-    if [[ -n $walltime ]]; then submit+=(-l "walltime=$walltime"); fi
-    if "${submit[@]}" -v "$variables" "$root/launch/pbs.sh"; then
-      echo "saved, and submitted again as the job above"
-      exit 0
-    fi
-    echo "saved, but the job could not be submitted again; the same qsub goes on from there" >&2
-  fi
+if ((status == 0)); then exit 0; fi
+if [[ $last_signal == TERM ]]; then
+  echo "qdel, or PBS itself, ends the job: not submitted again; the same qsub goes on from the newest checkpoint"
+  exit "$status"
 fi
+if ((status != start_again)); then worth_another_start "$log" "$begin" || exit "$status"; fi
+if ((restarts >= ${RESTART_LIMIT:-100})); then
+  echo "started $((restarts + 1)) times already (RESTART_LIMIT): not submitted again; the same qsub goes on from the newest checkpoint"
+  exit "$status"
+fi
+
+# Everything the user has handed over goes on, so do the resources of this job.
+select=$(job_value Resource_List.select)
+walltime=$(job_value Resource_List.walltime)
+queue=$(job_value queue)
+variables=ORPO_RESTARTS=$((restarts + 1)),ORPO_LOG=$log,ORPO_ARGUMENTS=$ORPO_ARGUMENTS
+for name in SAVE_SECONDS RESTART_LIMIT ORPO_DIST ORPO_DIST_HOME ORPO_DIST_PYTHON; do
+  if [[ -n ${!name:-} ]]; then variables+=,$name=${!name}; fi
+done
+submit=(qsub -N "${PBS_JOBNAME:-orpo-dist}")
+if [[ -n $queue ]]; then submit+=(-q "$queue"); fi
+if [[ -n $select ]]; then submit+=(-l "select=$select"); fi
+if [[ -n $walltime ]]; then submit+=(-l "walltime=$walltime"); fi
+if "${submit[@]}" -v "$variables" "$root/launch/pbs.sh"; then
+  echo "submitted again as the job above, which goes on from the newest checkpoint"
+  exit 0
+fi
+echo "the job could not be submitted again; the same qsub goes on from the newest checkpoint"
 exit "$status"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
 # trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; an mpirun that does
-# not end with its job is ended; launch/slurm.sbatch goes back into the queue when another start can help, and only then.
+# not end with its job is ended; launch/slurm.sbatch and launch/pbs.sh queue the job again when another start can help, and only then.
 #
 #   launch/test-restarts.sh     needs the built program; takes some seconds
 set -euo pipefail
@@ -166,3 +166,39 @@ slurm_job queued 0 1 RUNNING "step 7/9  loss 1\n$missed"
 slurm_job ended 1 1 RUNNING "step 7/9  loss 1\n${missed/step 7/step 6}"
 grep -q 'failed after step 7: mpirun noticed that process rank 1' "$scratch/slurm.log" || fail "slurm.sbatch does not tell the failure"
 echo "ok: slurm.sbatch goes back into the queue when saved or after a failure in training, not when cancelled, at start or twice alike"
+
+# So is PBS: what is looked at is whether the job is submitted again, and with what.
+mkdir "$scratch/pbs"
+cp "$scratch/slurm/srun" "$scratch/pbs/mpirun"
+cat >"$scratch/pbs/qstat" <<'STAND_IN'
+#!/bin/sh
+printf '    Resource_List.select = 2:ncpus=4\n    Resource_List.walltime = 01:00:00\n    queue = long\n'
+STAND_IN
+cat >"$scratch/pbs/qsub" <<'STAND_IN'
+#!/bin/sh
+echo "stand-in: $*" >"$QUEUED"
+STAND_IN
+chmod +x "$scratch/pbs/"*
+printf '%s\n' node1 node1 node2 node2 >"$scratch/nodes"
+pbs_job() { # queued|ended RESTARTS CODE SAYS
+  local expected=$1 restarts=$2 code=$3 ended=0 found=ended
+  local log=$scratch/orpo-dist-12.log
+  rm -f "$scratch/queued"
+  PATH=$scratch/pbs:$PATH PBS_JOBID=12.server PBS_NODEFILE=$scratch/nodes PBS_O_WORKDIR=$scratch ORPO_DIST_HOME=$here/.. \
+    ORPO_RESTARTS=$restarts RESTART_LIMIT=3 ORPO_ARGUMENTS="train x=1" CODE=$code SAYS=$4 QUEUED=$scratch/queued \
+    bash "$here/pbs.sh" >"$scratch/pbs.log" 2>&1 || ended=$?
+  if grep -q -e "-q long -l select=2:ncpus=4 -l walltime=01:00:00 -v ORPO_RESTARTS=$((restarts + 1)),ORPO_LOG=$log,ORPO_ARGUMENTS=train x=1" "$scratch/queued" 2>/dev/null; then
+    found=queued
+  fi
+  [[ $found == "$expected" ]] || fail "pbs.sh, code $code, start $((restarts + 1)), '$4': $found, expected $expected"
+  [[ $found == queued ]] || ((ended == code)) || fail "pbs.sh ended with $ended in place of the launcher's $code"
+}
+pbs_job ended 0 0 'step 9/9  loss 1\n'
+pbs_job queued 0 75 'step 4/9  loss 1\n'
+pbs_job ended 3 75 'step 4/9  loss 1\n'
+pbs_job ended 0 1 'orpo-dist: no such key\n'
+pbs_job queued 0 137 "step 5/9  loss 1\n$lost"
+pbs_job queued 1 137 "step 7/9  loss 1\n$lost"
+pbs_job ended 2 137 "step 7/9  loss 1\n${lost/1234/4321}"
+[[ $(grep -c 'start [1-4], 2 rank(s) on each of 2 host(s)' "$scratch/orpo-dist-12.log") == 7 ]] || fail "pbs.sh does not log all starts to one file"
+echo "ok: pbs.sh submits itself again when saved or after a failure in training, not at start or twice alike"
