@@ -131,6 +131,9 @@ shield_from_term() {
 # Exit code of orpo-dist that means: saved because of a signal, start me again.
 # shellcheck disable=SC2034
 start_again=75
+# And: another start of this run has taken its output_dir over, do not start me again.
+# shellcheck disable=SC2034
+taken_over=76
 
 # The last line of the program's own among those given, else the launcher's last, or the first of its last box between dashes. What
 # differs by chance is left out: numbers of processes, times, and how much of a lost rank's step was heard of.

@@ -91,6 +91,10 @@ status=0
 run_mpirun "${launcher[@]}" "$program" "${arguments[@]}" || status=$?
 echo "$(date '+%F %T')  orpo-dist ended with code $status"
 if ((status == 0)); then exit 0; fi
+if ((status == taken_over)); then
+  echo "another start has taken output_dir over, and goes on: this one is not submitted again"
+  exit "$status"
+fi
 if [[ $last_signal == TERM ]]; then
   echo "qdel, or PBS itself, ends the job: not submitted again; the same qsub goes on from the newest checkpoint"
   exit "$status"

@@ -195,6 +195,10 @@ while true; do
   if ((signals_received > 0)); then stop_asked=true; fi
   note "attempt $attempt ended with code $status: $(last_words <"$file")"
   if ((status == 0)); then exit 0; fi
+  if ((status == taken_over)); then
+    note "another start has taken output_dir over, and goes on: this script ends"
+    exit "$status"
+  fi
   if $stop_asked; then
     note "stopped by a signal to this script; the same command goes on"
     exit "$status"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
-# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; an mpirun that does
+# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; of two starts of one run the earlier one ends; an mpirun that does
 # not end with its job is ended; launch/slurm.sbatch and launch/pbs.sh queue the job again when another start can help, and only then.
 #
 #   launch/test-restarts.sh     needs the built program; takes some seconds
@@ -117,6 +117,28 @@ PATH=$scratch/bin:$PATH STAYED=$scratch/stayed ORPO_DIST_END_SECONDS=0 ORPO_DIST
 grep -q 'mpirun is still there 2 s after' "$scratch/stays.log" || fail "an mpirun that stays was not ended"
 echo "ok: an mpirun that stays after the end of its job is ended, and the job started again"
 
+# Both of two starts of one run are this script's: the first gives way to the second.
+start_of_twice() { # LOGS
+  "$here/run-until-done.sh" --ranks 1 --backoff 0 --log "$scratch/$1" -- train --config "$scratch/run.yaml" "output_dir=$scratch/twice" \
+    max_steps=1000000 >>"$scratch/twice.log" 2>&1
+}
+start_of_twice first &
+job=$!
+until_there "$scratch/twice/owner.json"
+first=$job
+start_of_twice second &
+job=$!
+status=0
+wait "$first" || status=$?
+((status == taken_over)) || fail "run-until-done.sh, whose run another start has taken over, ended with $status"
+kill -0 "$job" || fail "the second of two starts has ended too"
+kill -TERM "$(pgrep -P "$job" -f launch/run-until-done.sh | head -n 1)"
+status=0
+wait "$job" || status=$?
+job=""
+((status == start_again)) || fail "run-until-done.sh after SIGTERM: code $status, expected $start_again"
+echo "ok: of two starts of one run the later one goes on, and the earlier one ends with code $taken_over"
+
 # Slurm is a stand-in: what is looked at is what the job's script makes of an exit code, the job's state and its log.
 mkdir "$scratch/slurm"
 cat >"$scratch/slurm/srun" <<'STAND_IN'
@@ -165,6 +187,7 @@ slurm_job queued 1 75 RUNNING ''
 slurm_job ended 1 75 RUNNING '' 2
 slurm_job ended 1 75 PENDING '' 2
 slurm_job ended 3 75 RUNNING ''
+slurm_job ended 1 76 RUNNING 'step 4/9  loss 1\n'
 slurm_job ended 1 75 COMPLETING ''
 slurm_job ended 1 137 CANCELLED 'step 5/9  loss 1\n'
 slurm_job ended 0 1 RUNNING 'orpo-dist: no such key\n'
@@ -207,9 +230,10 @@ pbs_job() { # queued|ended RESTARTS CODE SAYS
 pbs_job ended 0 0 'step 9/9  loss 1\n'
 pbs_job queued 0 75 'step 4/9  loss 1\n'
 pbs_job ended 3 75 'step 4/9  loss 1\n'
+pbs_job ended 1 76 'step 4/9  loss 1\n'
 pbs_job ended 0 1 'orpo-dist: no such key\n'
 pbs_job queued 0 137 "step 5/9  loss 1\n$lost"
 pbs_job queued 1 137 "step 7/9  loss 1\n$lost"
 pbs_job ended 2 137 "step 7/9  loss 1\n${lost/1234/4321}"
-[[ $(grep -c 'start [1-4], 2 rank(s) on each of 2 host(s)' "$scratch/orpo-dist-12.log") == 7 ]] || fail "pbs.sh does not log all starts to one file"
+[[ $(grep -c 'start [1-4], 2 rank(s) on each of 2 host(s)' "$scratch/orpo-dist-12.log") == 8 ]] || fail "pbs.sh does not log all starts to one file"
 echo "ok: pbs.sh submits itself again when saved or after a failure in training, not at start or twice alike"

@@ -122,6 +122,34 @@ extension EndToEndTests {
       #expect(found.drop { $0.hasPrefix("0 ") } == expected.drop { $0.hasPrefix("0 ") })
     }
 
+    /// As when a scheduler starts a run again that it has only lost sight of.
+    @Test(arguments: [1000, 1]) func ofTwoStartsTheLaterOneGoesOn(saveSteps: Int) throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let output = scratch.url.appending(path: "out")
+      func start() throws -> Command {
+        try startTraining(
+          ranks: 2, settings: Self.settings, overrides: ["max_steps=1000000", "save_steps=\(saveSteps)"], in: scratch)
+      }
+      let first = try start()
+      while try lines(output).isEmpty {
+        guard first.process.isRunning else {
+          throw RunError(description: "ended too early:\n" + (try first.wait().output))
+        }
+        usleep(2000)
+      }
+      let second = try start()
+      let result = try first.wait()
+      #expect(result.exitCode == 76, "\(result.output)")
+      for words in ["has taken over", output.path, "rank 0 is process"] {
+        #expect(result.standardError.contains(words), "\(words) is not in \(result.output)")
+      }
+      #expect(second.process.isRunning)
+      kill(try second.rankProcesses()[1], SIGUSR1)
+      let stopped = try second.wait()
+      #expect(stopped.exitCode == Self.startAgain, "\(stopped.output)")
+    }
+
     @Test func anotherRunsFolderIsRefused() throws {
       let scratch = try ScratchDirectory()
       defer { scratch.remove() }

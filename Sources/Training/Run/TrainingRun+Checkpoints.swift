@@ -116,12 +116,14 @@ extension TrainingRun {
   /// Begins to save `checkpoint-N`, which goes on while training does; that it cannot be written is a warning, and training
   /// goes on to the next save. Parameters of which ranks have different ones are not worth saving.
   func save(step done: Int) throws {
+    try requireClaim(at: done)
     try requireSameParameters(at: done)
     for outcome in try writer.start(step: done, writing(step: done)) { note(outcome) }
   }
 
   /// Saves `checkpoint-N` and waits for it. Whether it could, on all ranks.
   func saveNow(step done: Int) throws -> Bool {
+    try requireClaim(at: done)
     try requireSameParameters(at: done)
     for outcome in try writer.finish() { note(outcome) }
     let outcome = try writer.writeNow(step: done, writing(step: done))

@@ -12,7 +12,7 @@ extension TrainingRun {
   func soundStep(_ index: Int, learningRate: Double) throws -> ORPOStep.Outcome {
     func attempt() throws -> ORPOStep.Outcome {
       try step.run(
-        index, learningRate: learningRate, normLimit: norms.limit, asksToStop: StopSignals.received != nil)
+        index, learningRate: learningRate, normLimit: norms.limit, asksToStop: asksToStop)
     }
     let drill = drill?.step == index + 1 && drill?.rank == communicator.rank ? drill : nil
     if let drill { step.disturb = { drill.strike(gradients: $0) } }

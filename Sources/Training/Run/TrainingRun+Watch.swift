@@ -80,10 +80,14 @@ extension TrainingRun {
       return
     }
     let message = "\(error)"
-    if (error as? TrainingStopped)?.exitCode == TrainingStopped.startAgain {
+    switch (error as? TrainingStopped)?.exitCode {
+    case TrainingStopped.startAgain:
       journal?.append("stopped", step: state.globalStep, [("message", .string(message))])
       watch?.enter(.stopped, message: message)
-    } else {
+    case TrainingStopped.takenOver:
+      // The status is the other start's.
+      journal?.append("taken_over", step: state.globalStep, [("message", .string(message))])
+    default:
       journal?.append("failed", step: state.globalStep, [("message", .string(message))])
       watch?.enter(.failed, message: message)
     }

@@ -46,6 +46,8 @@ package final class TrainingRun {
   let operationsPerPair: [Double]
   var console: Console?
   var log: MetricLog?
+  /// On rank 0.
+  var claim: OutputClaim?
   /// On rank 0; nil elsewhere and where it could not be opened.
   var journal: RunJournal?
   /// On rank 0.
@@ -240,6 +242,7 @@ package final class TrainingRun {
 
   func openOutput() throws {
     try Folders.create(configuration.outputDir)
+    claim = try OutputClaim(outputDirectory: configuration.outputDir, host: communicator.hostName)
     try AppendedFile.replace(
       configuration.outputDir + "/orpo_config.yaml", with: Array(configuration.resolvedYAML.utf8))
   }
@@ -247,6 +250,7 @@ package final class TrainingRun {
   func finish() throws {
     watch?.enter(.saving)
     for outcome in try writer.finish() { note(outcome) }
+    try requireClaim(at: totalSteps)
     try requireSameParameters(at: totalSteps)
     try communicator.together {
       guard job.isRoot else { return }
