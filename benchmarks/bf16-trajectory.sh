@@ -13,44 +13,19 @@
 #   ORPO_DIST   the program (default: built here)
 #   OUT         folder for logs and results (default out/bf16-trajectory)
 set -euo pipefail
-if (($# > 0)); then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
-fi
+# shellcheck source=benchmarks/settings.sh
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-model=${MODEL:+$(realpath -m -- "$MODEL")}
-data=${DATA:+$(realpath -m -- "$DATA")}
-orpo=${ORPO_DIST:+$(realpath -m -- "$ORPO_DIST")}
-out=${OUT:+$(realpath -m -- "$OUT")}
-
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=launch/common.sh
-source launch/common.sh
-
-if [[ -z $model ]]; then
-  model=$PWD/out/quickstart
-  if [[ ! -f $model/config.json ]]; then
-    model=${XDG_CACHE_HOME:-$HOME/.cache}/orpo-dist/SmolLM2-135M-Instruct.Q4_1.gguf
-  fi
-fi
-[[ -e $model ]] || die "MODEL: there is no $model; run launch/quickstart.sh first, which fetches one, or name another"
-data=${data:-$PWD/data/customer-care/train.jsonl}
-[[ -r $data ]] || die "DATA: $data cannot be read"
+need_model_and_data
 out=${out:-$PWD/out/bf16-trajectory}
 cores=$(usable_cores)
 ranks=${RANKS:-$((cores < 4 ? cores : 4))} steps=${STEPS:-60}
 pairs=${PAIRS:-$ranks}
-for name in ranks steps pairs; do
-  if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then die "${name^^}=${!name}: expected a whole number above 0"; fi
-done
+need_numbers ranks steps pairs
 if ((pairs % ranks != 0)); then die "PAIRS=$pairs: expected a multiple of $ranks ranks"; fi
 read -ra settings <<<"${SETTINGS:-}"
 
-if [[ -z $orpo ]]; then
-  say "Building orpo-dist"
-  run swift build -c release --product orpo-dist
-  orpo=$(swift build -c release --show-bin-path)/orpo-dist
-fi
+need_program
 
 mkdir -p "$out"
 cat >"$out/run.yaml" <<YAML

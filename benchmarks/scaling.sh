@@ -18,39 +18,20 @@
 #   ORPO_DIST   the program (default: built here)
 #   OUT         folder for logs and results (default out/scaling)
 set -euo pipefail
-if (($# > 0)); then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
-fi
+# shellcheck source=benchmarks/settings.sh
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-model=${MODEL:+$(realpath -m -- "$MODEL")}
-data=${DATA:+$(realpath -m -- "$DATA")}
-orpo=${ORPO_DIST:+$(realpath -m -- "$ORPO_DIST")}
-out=${OUT:+$(realpath -m -- "$OUT")}
-
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=launch/common.sh
-source launch/common.sh
-
-fetched=${XDG_CACHE_HOME:-$HOME/.cache}/orpo-dist/SmolLM2-135M-Instruct.Q4_1.gguf
-if [[ -z $model ]]; then
-  if [[ -f out/quickstart/config.json ]]; then model=$PWD/out/quickstart; else model=$fetched; fi
-fi
-[[ -e $model ]] || die "MODEL: there is no $model; run launch/quickstart.sh first, which fetches one, or name another"
-data=${data:-$PWD/data/customer-care/train.jsonl}
-[[ -r $data ]] || die "DATA: $data cannot be read"
+need_model_and_data
 out=${out:-$PWD/out/scaling}
 hosts=${HOSTS:-1} bandwidth=${BANDWIDTH:-10} pairs=${PAIRS:-16} steps=${STEPS:-3}
 cores=$(usable_cores)
-for name in hosts pairs steps; do
-  if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then die "${name^^}=${!name}: expected a whole number above 0"; fi
-done
+need_numbers hosts pairs steps
 if ((steps < 2)); then die "STEPS=$steps: expected at least 2, the first one warms up"; fi
 if ((hosts == 1)); then default_ranks="1 2 4"; else default_ranks="1 $hosts"; fi
 read -ra rank_counts <<<"${RANKS:-$default_ranks}"
 most=1
 for ranks in "${rank_counts[@]}"; do
-  if [[ ! $ranks =~ ^[1-9][0-9]*$ ]]; then die "RANKS: '$ranks' is no number of ranks"; fi
+  need_number RANKS "$ranks"
   if ((pairs % ranks != 0)); then die "PAIRS=$pairs: expected a multiple of $ranks ranks"; fi
   if ((hosts > 1 && ranks > 1 && ranks % hosts != 0)); then die "RANKS: $ranks ranks cannot be spread evenly over $hosts hosts"; fi
   if ((ranks > most)); then most=$ranks; fi
@@ -58,11 +39,7 @@ done
 threads=${THREADS:-$((cores > most ? cores / most : 1))}
 read -ra settings <<<"${SETTINGS:-}"
 
-if [[ -z $orpo ]]; then
-  say "Building orpo-dist"
-  run swift build -c release --product orpo-dist
-  orpo=$(swift build -c release --show-bin-path)/orpo-dist
-fi
+need_program
 
 mkdir -p "$out"
 scratch=$(mktemp -d "$out/run.XXXXXX")

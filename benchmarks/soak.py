@@ -94,11 +94,11 @@ class Soak:
             self.problem(f"the program found a damaged checkpoint, see {self.leg.log}")
 
     def report(self, fault):
-        detection = "" if fault["seconds_to_detection"] is None else f"{fault['seconds_to_detection']:.1f} s"
+        seconds = fault["seconds_to_detection"]
+        detection = "NOT detected, " if not fault["detected"] else "" if seconds is None else f"detected {seconds:.1f} s, "
         self.say(
             f"{fault['number']:4}  {fault['kind']:14} rank {'-' if fault['rank'] is None else fault['rank']} of {fault['ranks']}, "
-            f"step {fault['step']}: "
-            f"detected {detection or 'NOT'}, exit code {fault['exit_code']}, lost {fault['steps_lost']} steps, "
+            f"step {fault['step']}: {detection}exit code {fault['exit_code']}, lost {fault['steps_lost']} steps, "
             f"new step after {fault['seconds_to_new_step']} s")
 
     # Faults.

@@ -39,19 +39,8 @@
 #   ORPO_DIST     the program (default: built here)
 #   OUT           folder for logs and results (default out/soak)
 set -euo pipefail
-if (($# > 0)); then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
-fi
-
-model=${MODEL:+$(realpath -m -- "$MODEL")}
-data=${DATA:+$(realpath -m -- "$DATA")}
-orpo=${ORPO_DIST:+$(realpath -m -- "$ORPO_DIST")}
-out=${OUT:+$(realpath -m -- "$OUT")}
-
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=launch/common.sh
-source launch/common.sh
+# shellcheck source=benchmarks/settings.sh
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
 held_out=null
 if [[ -z $data ]]; then
@@ -71,16 +60,12 @@ duration=${DURATION:-7200} fault_every=${FAULT_EVERY:-50} min_faults=${MIN_FAULT
 save_seconds=${SAVE_SECONDS:-10} save_steps=${SAVE_STEPS:-0} hang_seconds=${HANG_SECONDS:-120} kill_seconds=${KILL_SECONDS:-5}
 stop_seconds=${STOP_SECONDS:-30} at_start=${AT_START:-0.1}
 hosts=${HOSTS:-$((EUID == 0 ? 2 : 1))}
-for name in hosts duration fault_every min_faults pairs save_seconds hang_seconds kill_seconds stop_seconds; do
-  if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then die "${name^^}=${!name}: expected a whole number above 0"; fi
-done
-for name in seed save_steps; do
-  if [[ ! ${!name} =~ ^[0-9]+$ ]]; then die "${name^^}=${!name}: expected a whole number"; fi
-done
+need_numbers hosts duration fault_every min_faults pairs save_seconds hang_seconds kill_seconds stop_seconds
+for name in seed save_steps; do need_number "${name^^}" "${!name}" 0; done
 if [[ ! $at_start =~ ^(0|1|0?[.][0-9]+)$ ]]; then die "AT_START=$at_start: expected a share from 0 to 1"; fi
 read -ra rank_counts <<<"${RANKS:-1 2 3 4}"
 for ranks in "${rank_counts[@]}"; do
-  if [[ ! $ranks =~ ^[1-9][0-9]*$ ]]; then die "RANKS: '$ranks' is no number of ranks"; fi
+  need_number RANKS "$ranks"
   if ((pairs % ranks != 0)); then die "PAIRS=$pairs: expected a multiple of $ranks ranks"; fi
 done
 read -ra kinds <<<"${KINDS:-kill-rank kill-mpirun term-rank usr1-rank stop-rank disk-full flip-gradient flip-parameter silent-host link-down link-short}"
@@ -93,12 +78,7 @@ for kind in "${kinds[@]}"; do
 done
 read -ra settings <<<"${SETTINGS:-}"
 
-if [[ -z $orpo ]]; then
-  say "Building orpo-dist"
-  run swift build -c release --product orpo-dist
-  orpo=$(swift build -c release --show-bin-path)/orpo-dist
-fi
-[[ -x $orpo ]] || die "ORPO_DIST: $orpo is no program"
+need_program
 
 mkdir -p "$out"
 rm -rf -- "$out/logs" "$out/undisturbed" "$out/results.json"

@@ -97,7 +97,8 @@ class Leg:
         self.offset += len(new)
         *lines, self.tail = (self.tail + new.decode("utf-8", errors="replace")).split("\n")
         for line in lines:
-            if found := re.match(r"step (\d+)/\d+  ", line):
+            # The first line of a start may be an evaluation that was due when the one before ended.
+            if (found := re.match(r"step (\d+)/\d+  ", line)) and "  eval_loss " not in line:
                 self.last = int(found[1])
                 if self.first is None:
                     self.first = self.last

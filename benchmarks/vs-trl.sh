@@ -16,22 +16,8 @@
 #   ORPO_DIST   the program (default: built here)
 #   OUT         folder for logs and results (default out/vs-trl)
 set -euo pipefail
-if (($# > 0)); then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  exit 2
-fi
-
-called_from=$PWD
-from_caller() { if [[ $1 == /* ]]; then echo "$1"; else echo "$called_from/$1"; fi; }
-model=${MODEL:+$(from_caller "$MODEL")}
-data=${DATA:+$(from_caller "$DATA")}
-venv=${VENV:+$(from_caller "$VENV")}
-orpo=${ORPO_DIST:+$(from_caller "$ORPO_DIST")}
-out=${OUT:+$(from_caller "$OUT")}
-
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=launch/common.sh
-source launch/common.sh
+# shellcheck source=benchmarks/settings.sh
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
 model=${model:-$PWD/out/quickstart}
 data=${data:-$PWD/data/customer-care/train.jsonl}
@@ -39,9 +25,7 @@ out=${out:-$PWD/out/vs-trl}
 steps=${STEPS:-3} pairs=${PAIRS:-16} max_length=${MAX_LENGTH:-1024} rounds=${ROUNDS:-1}
 read -ra variants <<<"${VARIANTS:-trl-as-shipped trl-tuned trl-tuned-ddp-2 orpo-dist-1 orpo-dist-2}"
 
-for name in steps pairs max_length rounds; do
-  if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then die "${name^^}=${!name}: expected a whole number above 0"; fi
-done
+need_numbers steps pairs max_length rounds
 if ((pairs % 2 != 0)); then die "PAIRS=$pairs: expected a multiple of 2, for batches and processes of two"; fi
 [[ -f $model/config.json ]] ||
   die "MODEL: $model is no Hugging Face folder; run launch/quickstart.sh first, which leaves one, or name another"
@@ -64,11 +48,7 @@ if [[ -z $venv ]]; then build_venv; fi
 python=$venv/bin/python
 "$python" -c 'import torch, trl' || die "VENV: $python cannot import torch and trl (benchmarks/requirements.txt)"
 
-if [[ -z $orpo ]]; then
-  say "Building orpo-dist"
-  run swift build -c release --product orpo-dist
-  orpo=$(swift build -c release --show-bin-path)/orpo-dist
-fi
+need_program
 
 scratch=$(mktemp -d)
 trap 'rm -rf -- "$scratch"' EXIT

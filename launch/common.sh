@@ -8,6 +8,11 @@ die() {
   exit 1
 }
 
+# Checks a number that a person gave under NAME: a whole one, and not below MINIMUM (1).
+need_number() { # NAME VALUE [MINIMUM]
+  if [[ ! $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < ${3:-1})); then die "$1 '$2': expected a whole number, ${3:-1} or more"; fi
+}
+
 # Shows a command, then runs it.
 run() {
   printf '+ %s\n' "$*"
@@ -70,6 +75,13 @@ mpirun_for() {
 
 # The comment at the top of the calling script, which is its help.
 show_usage() { sed -n '2,/^set /{/^set /d;/^#SBATCH\|^#PBS/d;s/^# \{0,1\}//;p;}' "$0"; }
+
+# For scripts that take no arguments: any one shows the help.
+no_arguments() {
+  if (($# == 0)); then return; fi
+  show_usage
+  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
+}
 
 # The program: ORPO_DIST, else what `swift build -c release` left below ROOT, else what is on the PATH.
 find_program() {
@@ -186,7 +198,8 @@ run_mpirun() {
   end_when_over "$mpirun" "$over" &
   guard=$!
   wait_passing_signals "$mpirun" || status=$?
-  kill "$guard" 2>/dev/null || true
+  # KILL: a subshell that is not quite there yet would run the traps of this shell.
+  { kill -KILL "$guard" && wait "$guard"; } 2>/dev/null || true
   # The last lines; what still holds the other end, such as a remote shell, is not waited for.
   for _ in {1..20}; do
     kill -0 "$errors" 2>/dev/null || break
@@ -202,12 +215,14 @@ words_of_the_end+='|has lost communication with a remote daemon|unable to reliab
 
 # Ends process MPIRUN when it is still there some time after the file OVER was written to.
 end_when_over() {
-  local mpirun=$1 over=$2 seconds=$((${ORPO_DIST_END_SECONDS:-30} + 2 * ${ORPO_DIST_SAVE_SECONDS:-1}))
-  until [[ -s $over ]]; do sleep 1 >/dev/null 2>&1; done
-  sleep "$seconds" >/dev/null 2>&1
+  local mpirun=$1 over=$2 seconds=$((${ORPO_DIST_END_SECONDS:-30} + 2 * ${ORPO_DIST_SAVE_SECONDS:-1})) never
+  # A pipe in which nothing comes: a `sleep` would live on when this process is killed, and keep the log open.
+  exec {never}<> <(:)
+  until [[ -s $over ]]; do read -rt 1 -u "$never" || true; done
+  read -rt "$((seconds + 1))" -u "$never" || true
   echo "mpirun is still there $seconds s after it said that the job is over: ending it" >&2
   kill -TERM "$mpirun" 2>/dev/null || true
-  sleep 5 >/dev/null 2>&1
+  read -rt 5 -u "$never" || true
   kill -KILL "$mpirun" 2>/dev/null || true
 }
 

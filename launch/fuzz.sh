@@ -2,11 +2,16 @@
 # Fuzzes everything that reads files from outside, each target for SECONDS (60 when not given): launch/fuzz.sh [SECONDS] [TARGET...]
 # What crashes is left in .build-fuzz/crashes/TARGET; what was found interesting, in .build-fuzz/corpus/TARGET, is where the next run begins.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/common.sh
-source launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  show_usage
+  exit 0
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 seconds=${1:-60}
+need_number SECONDS "$seconds"
 shift || true
 targets=("$@")
 ((${#targets[@]})) || targets=(json safetensors gguf tokenizer config yaml rows manifest)

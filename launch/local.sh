@@ -22,7 +22,7 @@ ranks=$(lscpu -p=SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l || true)
 if ((ranks < 1)); then ranks=1; fi
 if [[ ${1:-} == --ranks ]]; then
   ranks=${2:-}
-  [[ $ranks =~ ^[1-9][0-9]*$ ]] || die "--ranks '$ranks': expected a whole number above 0"
+  need_number --ranks "$ranks"
   shift 2
 fi
 # Everything before -- is mpirun's; without it, all is orpo-dist's.

@@ -39,16 +39,15 @@ hosts=$(sed 's/#.*//' "$hostfile" | awk 'NF { print $1 }' | sort -u | wc -l)
 ((hosts > 0)) || die "$hostfile names no host"
 
 ranks=1 cores="" bind=true interface="" options=()
-number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || die "$1 '$2': expected a whole number above 0"; }
 while (($# > 0)) && [[ $1 != -- ]]; do
   case $1 in
     --ranks-per-host)
-      number "$1" "${2:-}"
+      need_number "$1" "${2:-}"
       ranks=$2
       shift
       ;;
     --cores-per-rank)
-      number "$1" "${2:-}"
+      need_number "$1" "${2:-}"
       cores=$2
       shift
       ;;

@@ -11,10 +11,9 @@
 #   OUTPUT   folder for the trained model (default out/quickstart)
 #   PROMPT   query to reply to before and after (default: one of the held-out ones, none with DATA)
 set -euo pipefail
-if (($# > 0)); then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
-fi
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+no_arguments "$@"
 
 # Paths given are relative to where the script was called from.
 model=${MODEL:+$(realpath -m -- "$MODEL")}
@@ -22,13 +21,11 @@ data=${DATA:+$(realpath -m -- "$DATA")}
 output=${OUTPUT:+$(realpath -m -- "$OUTPUT")}
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=launch/common.sh
-source launch/common.sh
 output=${output:-$PWD/out/quickstart}
 
 if [[ -n $model && ! -e $model ]]; then die "MODEL=$MODEL: no such file or folder"; fi
 if [[ -n $data && ! -r $data ]]; then die "DATA=$DATA: no such file, or it cannot be read"; fi
-if [[ -n ${RANKS:-} && ! $RANKS =~ ^[1-9][0-9]*$ ]]; then die "RANKS=$RANKS: expected a whole number above 0"; fi
+if [[ -n ${RANKS:-} ]]; then need_number RANKS "$RANKS"; fi
 
 started=$SECONDS
 download=""

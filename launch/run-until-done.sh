@@ -28,17 +28,16 @@ fi
 # MARK: arguments
 
 hostfile="" ranks="" ranks_per_host=1 restarts=100 backoff=10 log="" options=()
-number() { [[ $2 =~ ^[0-9]+$ ]] || die "$1 '$2': expected a whole number"; }
 while (($# > 0)) && [[ $1 != -- ]]; do
   case $1 in
-    --ranks | --restarts | --backoff | --ranks-per-host)
-      number "$1" "${2:-}"
-      case $1 in
-        --ranks) ranks=$2 ;;
-        --restarts) restarts=$2 ;;
-        --backoff) backoff=$2 ;;
-        --ranks-per-host) ranks_per_host=$2 ;;
-      esac
+    --ranks | --ranks-per-host)
+      need_number "$1" "${2:-}"
+      if [[ $1 == --ranks ]]; then ranks=$2; else ranks_per_host=$2; fi
+      shift
+      ;;
+    --restarts | --backoff)
+      need_number "$1" "${2:-}" 0
+      if [[ $1 == --restarts ]]; then restarts=$2; else backoff=$2; fi
       shift
       ;;
     --hosts)
@@ -63,7 +62,6 @@ shift
 arguments=("$@")
 if [[ -n $hostfile ]]; then
   if [[ -n $ranks ]]; then die "--ranks is for this machine alone; with --hosts: --ranks-per-host"; fi
-  ((ranks_per_host > 0)) || die "--ranks-per-host 0: expected a whole number above 0"
 elif ((ranks_per_host > 1)); then
   die "--ranks-per-host needs --hosts; on this machine alone: --ranks"
 fi
@@ -92,7 +90,7 @@ setting() {
 }
 output=$(setting output_dir trainer_output)
 accumulation=$(setting gradient_accumulation_steps 1)
-[[ $accumulation =~ ^[1-9][0-9]*$ ]] || die "gradient_accumulation_steps '$accumulation': expected a whole number above 0"
+need_number gradient_accumulation_steps "$accumulation"
 log=${log:-$output/attempts}
 mkdir -p "$log" || die "the folder for logs cannot be made: $log (--log names another)"
 

@@ -5,15 +5,15 @@
 #
 # Says nothing when all is there.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/common.sh
-source launch/common.sh
-
-check_only=false
-if [[ ${1:-} == --help || ${1:-} == -h ]]; then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  show_usage
   exit 0
 fi
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+check_only=false
 if [[ ${1:-} == --check ]]; then
   check_only=true
   shift

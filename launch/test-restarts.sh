@@ -8,10 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/common.sh
 source "$here/common.sh"
-if (($# > 0)); then
-  show_usage
-  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
-fi
+no_arguments "$@"
 
 program=$(find_program "$here/..")
 export ORPO_DIST=$program

@@ -4,13 +4,10 @@
 #
 #   launch/test.sh
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/common.sh
-source launch/common.sh
-if (($# > 0)); then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-  if [[ $1 == -h || $1 == --help ]]; then exit 0; else exit 2; fi
-fi
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+no_arguments "$@"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # What is under way, for the line that tells of a failure.
 step=""

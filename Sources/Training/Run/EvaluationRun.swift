@@ -29,10 +29,10 @@ package enum EvaluationRun {
         data.evaluation, .init(rowsPerMicroBatch: configuration.rowsPerMicroBatch), training: false))
     let began = ProcessInfo.processInfo.systemUptime
     StopSignals.listen(besides: job.pool)
-    let evaluated = try ORPOStep.evaluate(
-      data.evaluation, plan: plan, decoder: decoder, objective: configuration.objective,
-      rowsPerMicroBatch: configuration.rowsPerMicroBatch, communicator: job.communicator,
-      progress: job.progress, asksToStop: { StopSignals.received != nil })
+    let pass = EvaluationPass(
+      decoder: decoder, objective: configuration.objective, rowsPerMicroBatch: configuration.rowsPerMicroBatch,
+      communicator: job.communicator, progress: job.progress)
+    let evaluated = try pass.metrics(of: data.evaluation, plan: plan) { StopSignals.received != nil }
     guard let metrics = evaluated else {
       throw TrainingStopped(description: "stopped by a signal before the evaluation was over")
     }

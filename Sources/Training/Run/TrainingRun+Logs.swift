@@ -76,7 +76,7 @@ extension TrainingRun {
     guard let evaluationPlan else { return }
     let began = ProcessInfo.processInfo.systemUptime
     let evaluated = try reporting(.evaluating) {
-      try step.evaluate(evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }
+      try step.evaluation.metrics(of: evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }
     }
     progress.evaluationDue = evaluated == nil
     guard let metrics = evaluated else { return }

@@ -8,8 +8,7 @@ package import Preferences
 import Tensors
 import Timeline
 
-/// Distributed ORPO on pairs that are already token ids: the optimizer step and the evaluation pass. Knows nothing of
-/// files and logs.
+/// The optimizer step of distributed ORPO on pairs that are already token ids. Knows nothing of files and logs.
 ///
 /// All ranks hold the same pairs and the same parameters and call the same functions in the same order.
 package final class ORPOStep {
@@ -81,7 +80,7 @@ package final class ORPOStep {
   ///     parameters come out the same bit for bit.
   ///   - wireDType: what gradients are between nodes. Not with a sampler that divides steps into parts: then every sum
   ///     has the same bits on any number of ranks, which rounding on the wire would undo.
-  ///   - evaluationPairs: pairs `evaluate` will be called with; memory is taken for them too.
+  ///   - evaluationPairs: pairs that `evaluation` will be given; memory is taken for them too.
   package init(
     decoder: Decoder, pairs: [TokenizedPair], sampler: GlobalBatchSampler, objective: ORPOObjective,
     hyperparameters: AdamW.Hyperparameters, maxGradNorm: Double, memory: Memory, communicator: Communicator,
@@ -217,50 +216,11 @@ package final class ORPOStep {
     sampler.plan(step: index).microBatches(rank: communicator.rank, rowsPerMicroBatch: rowsPerMicroBatch).count
   }
 
-  /// Metrics of one pass over `pairs`, which are dealt out over the ranks. Parameters stay as they are.
-  ///
-  /// - Parameter asksToStop: asked every few micro-batches; when any rank's says so the pass is broken off.
-  /// - Returns: nil when it was broken off, on all ranks.
-  package func evaluate(
-    _ pairs: [TokenizedPair], plan: StepPlan, asksToStop: () -> Bool
-  ) throws -> ORPOMetrics? {
-    try Self.evaluate(
-      pairs, plan: plan, decoder: decoder, objective: objective, rowsPerMicroBatch: rowsPerMicroBatch,
-      communicator: communicator, progress: progress, asksToStop: asksToStop)
-  }
-
-  /// Micro-batches of an evaluation between two questions whether to stop.
-  private static let microBatchesOfARound = 4
-
-  /// The same without a training step around it. The decoder's memory must be reserved for `limits(pairs, ...)`.
-  package static func evaluate(
-    _ pairs: [TokenizedPair], plan: StepPlan, decoder: Decoder, objective: ORPOObjective, rowsPerMicroBatch: Int,
-    communicator: Communicator, progress: RankProgress?, asksToStop: () -> Bool
-  ) throws -> ORPOMetrics? {
-    var metrics = [ORPOMetrics](repeating: ORPOMetrics(), count: plan.parts.count)
-    func microBatches(rank: Int) -> [(part: Int, members: [Int])] {
-      plan.shares[rank].flatMap { part in
-        plan.microBatches(part: part, rowsPerMicroBatch: rowsPerMicroBatch).map { (part, $0) }
-      }
-    }
-    let own = microBatches(rank: communicator.rank)
-    let most = (0..<communicator.worldSize).map { microBatches(rank: $0).count }.max() ?? 0
-    for first in stride(from: 0, to: most, by: microBatchesOfARound) {
-      progress?.enter(.evaluation)
-      var stops = [asksToStop() ? 1.0 : 0]
-      try communicator.agree(max: &stops)
-      if stops[0] > 0 { return nil }
-      for (part, members) in own.dropFirst(first).prefix(microBatchesOfARound) {
-        progress?.enter(.evaluation)
-        let batch = PackedPairs(members.map { pairs[$0] })
-        var logps = [Float](repeating: 0, count: batch.predictionCount)
-        logps.withUnsafeMutableBufferPointer { decoder.forward(batch, logps: $0) }
-        metrics[part] += logps.withUnsafeBufferPointer {
-          objective.evaluate(logProbs: $0, pairs: batch, coefficients: plan.coefficients(members))
-        }
-      }
-    }
-    return try communicator.agreed(metrics, []).metrics
+  /// Over other pairs, between two steps.
+  package var evaluation: EvaluationPass {
+    EvaluationPass(
+      decoder: decoder, objective: objective, rowsPerMicroBatch: rowsPerMicroBatch, communicator: communicator,
+      progress: progress)
   }
 
   private func clear(_ start: UnsafeMutablePointer<Float>) {
@@ -291,21 +251,6 @@ package final class ORPOStep {
   }
 }
 
-extension Communicator {
-  /// Adds up the parts' metrics, in order and with the same bits on any number of ranks, since each part is one rank's and
-  /// zeros change nothing; and other values over ranks.
-  fileprivate func agreed(
-    _ parts: [ORPOMetrics], _ others: [Double]
-  ) throws(MPIError) -> (metrics: ORPOMetrics, others: [Double]) {
-    var values = parts.flatMap(\.values) + others
-    try agree(sum: &values)
-    let size = ORPOMetrics.valueCount
-    var total = ORPOMetrics()
-    for part in parts.indices { total += ORPOMetrics(values: values[part * size..<(part + 1) * size]) }
-    return (total, Array(values[(parts.count * size)...]))
-  }
-}
-
 extension BatchDivision {
   /// Arenas of gradients that each rank holds at most: one, and more where parts are added up in a fixed order.
   package var arenas: [Int] {
@@ -315,11 +260,5 @@ extension BatchDivision {
       let held = (0...share.lowerBound).map { PartSpan.mostHeld($0..<$0 + share.count) }
       return max(held.max() ?? 0, 1)
     }
-  }
-}
-
-extension StepPlan {
-  fileprivate func coefficients(_ members: [Int]) -> [ORPOObjective.PairCoefficients] {
-    members.map { .init(nllTokenWeight: nllTokenWeight($0), oddsWeight: oddsWeight) }
   }
 }
