@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
-# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts;
-# launch/mpirun-hosts.sh asks for cores only to bind ranks to; an mpirun that does not end with its job is ended; launch/slurm.sbatch and launch/pbs.sh queue the job again when another start can help, and only then.
+# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; launch/mpirun-hosts.sh
+# needs cores of its own machine only to bind ranks; an mpirun that does not end with its job is ended; launch/slurm.sbatch and launch/pbs.sh
+# queue the job again when another start can help, and only then.
 #
 #   launch/test-restarts.sh     needs the built program; takes some seconds
 set -euo pipefail
