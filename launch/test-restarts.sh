@@ -131,12 +131,15 @@ echo "ok: an mpirun that stays after the end of its job is ended, and the job st
 mkdir "$scratch/slurm"
 cat >"$scratch/slurm/srun" <<'STAND_IN'
 #!/bin/sh
+case $* in *" true") echo step >>"$STEPS" && exit 0 ;; esac
 printf '%b' "$SAYS"
 exit "$CODE"
 STAND_IN
+# Does not answer the first time.
 cat >"$scratch/slurm/squeue" <<'STAND_IN'
 #!/bin/sh
-echo "$STATE"
+rm "$SILENT" 2>/dev/null && exit 1
+echo "$START $STATE"
 STAND_IN
 # Slurm ends the script of a job that it queues again.
 cat >"$scratch/slurm/scontrol" <<'STAND_IN'
@@ -145,23 +148,32 @@ echo "stand-in: $*" >"$QUEUED"
 kill -KILL "$PPID"
 STAND_IN
 chmod +x "$scratch/slurm/"*
-slurm_job() { # queued|ended RESTARTS CODE STATE SAYS
-  local expected=$1 restarts=$2 code=$3 ended=0 found=ended
+slurm_job() { # queued|ended RESTARTS CODE STATE SAYS [RESTARTS of Slurm's record]
+  local expected=$1 restarts=$2 code=$3 ended=0 found=ended steps
   rm -f "$scratch/queued"
+  : >"$scratch/steps"
   # As Slurm does, without a word about the script that is killed.
   {
-    PATH=$scratch/slurm:$PATH SLURM_JOB_ID=7 SLURM_RESTART_COUNT=$restarts RESTART_LIMIT=3 CODE=$code STATE=$4 SAYS=$5 QUEUED=$scratch/queued \
-      ORPO_DIST_HOME=$here/.. LAUNCHER=srun bash "$here/slurm.sbatch" train >>"$scratch/slurm.log" 2>&1 || ended=$?
+    PATH=$scratch/slurm:$PATH SLURM_JOB_ID=7 SLURM_RESTART_COUNT=$restarts RESTART_LIMIT=3 CODE=$code START=${6:-$restarts} STATE=$4 SAYS=$5 QUEUED=$scratch/queued \
+      STEPS=$scratch/steps SILENT=$scratch/silent ORPO_DIST_HOME=$here/.. LAUNCHER=srun bash "$here/slurm.sbatch" train >>"$scratch/slurm.log" 2>&1 || ended=$?
   } 2>/dev/null
   if grep -qx 'stand-in: requeue 7' "$scratch/queued" 2>/dev/null; then found=queued; fi
   [[ $found == "$expected" ]] || fail "slurm.sbatch, code $code, state $4, start $((restarts + 1)), '$5': $found, expected $expected"
   [[ $found == queued ]] || ((ended == code)) || fail "slurm.sbatch ended with $ended in place of the launcher's $code"
+  steps=$(wc -l <"$scratch/steps")
+  ((steps == restarts)) || fail "slurm.sbatch, start $((restarts + 1)): its step has number $steps, which another start had or will have"
 }
 lost='------\nmpirun noticed that process rank 1 with PID 1234 on node b exited on signal 9 (Killed).\n------\n'
 missed='orpo-dist: rank 0 of 2 on a: not heard of for 20 s: rank 1 of 2 on b (last: step 7, forward); it is gone\n'
 slurm_job ended 0 0 RUNNING 'step 9/9  loss 1\n'
 slurm_job queued 0 75 RUNNING 'step 4/9  loss 1\n'
 slurm_job queued 1 75 RUNNING ''
+slurm_job queued 1 75 SIGNALING ''
+: >"$scratch/silent"
+slurm_job queued 1 75 RUNNING ''
+[[ ! -e $scratch/silent ]] || fail "slurm.sbatch did not ask for the job's state"
+slurm_job ended 1 75 RUNNING '' 2
+slurm_job ended 1 75 PENDING '' 2
 slurm_job ended 3 75 RUNNING ''
 slurm_job ended 1 75 COMPLETING ''
 slurm_job ended 1 137 CANCELLED 'step 5/9  loss 1\n'
@@ -172,11 +184,13 @@ slurm_job ended 2 137 RUNNING "step 7/9  loss 1\n${lost/1234/4321}"
 slurm_job queued 0 1 RUNNING "step 7/9  loss 1\n$missed"
 slurm_job ended 1 1 RUNNING "step 7/9  loss 1\n${missed/step 7/step 6}"
 grep -q 'failed after step 7: mpirun noticed that process rank 1' "$scratch/slurm.log" || fail "slurm.sbatch does not tell the failure"
-echo "ok: slurm.sbatch goes back into the queue when saved or after a failure in training, not when cancelled, at start or twice alike"
+echo "ok: slurm.sbatch goes back into the queue when saved or after a failure in training, not when cancelled, given up, at start or twice alike"
 
 # So is PBS: what is looked at is whether the job is submitted again, and with what.
 mkdir "$scratch/pbs"
-cp "$scratch/slurm/srun" "$scratch/pbs/mpirun"
+# shellcheck disable=SC2016
+printf '#!/bin/sh\nprintf %%b "$SAYS"\nexit "$CODE"\n' >"$scratch/pbs/mpirun"
+chmod +x "$scratch/pbs/mpirun"
 cat >"$scratch/pbs/qstat" <<'STAND_IN'
 #!/bin/sh
 printf '    Resource_List.select = 2:ncpus=4\n    Resource_List.walltime = 01:00:00\n    queue = long\n'
