@@ -135,15 +135,18 @@ start_again=75
 # shellcheck disable=SC2034
 taken_over=76
 
-# The last line of the program's own among those given, else the launcher's last, or the first of its last box between dashes. What
-# differs by chance is left out: numbers of processes, times, and how much of a lost rank's step was heard of.
+# The last line of the program's own among those given, else the launcher's last, or the first of its last box between dashes.
 last_words() {
   awk '
     /^orpo-dist: / { own = $0 }
     /^---+$/ { box = !box; begins = box; next }
     /[^[:space:]]/ && (begins || !box) { last = $0; begins = 0 }
-    END { print own != "" ? own : last }' | sed -E 's/ \(last: [^)]*\)//; s/[0-9]{3,}/N/g'
+    END { print own != "" ? own : last }'
 }
+
+# Leaves out what differs by chance between two failures of one kind: numbers of processes, times, and how much of a lost rank's step was
+# heard of.
+without_chance() { sed -E 's/ \(last: [^)]*\)//; s/[0-9]{3,}/N/g'; }
 
 # A failure in one line, from what FILE has after its first BEGIN bytes: the last step in the log and the last words. Not to be had,
 # code 1, where not one step was made.
@@ -151,7 +154,7 @@ failure_in() {
   local file=$1 begin=$2 step
   step=$(tail -c "+$((begin + 1))" "$file" | { grep -aoE '^step [0-9]+/' || true; } | tail -n 1 | tr -dc '0-9')
   [[ -n $step ]] || return 1
-  echo "after step $step: $(tail -c "+$((begin + 1))" "$file" | { grep -avE '^step [0-9]+/|orpo-dist ended with code' || true; } | last_words)"
+  echo "after step $step: $(tail -c "+$((begin + 1))" "$file" | { grep -avE '^step [0-9]+/|orpo-dist ended with code' || true; } | last_words | without_chance)"
 }
 
 # Bytes of a file; 0 where there is none.

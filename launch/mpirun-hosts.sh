@@ -65,15 +65,16 @@ done
 shift
 
 program=$(find_program "$root")
-if [[ -z $cores ]]; then
-  cores=$(($(usable_cores) / ranks))
-  ((cores > 0)) || die "$ranks ranks a host, but this machine has $(usable_cores) cores: --cores-per-rank says what the hosts have, --no-binding lets ranks share"
-fi
 host_options
 command=(mpirun --hostfile "$hostfile" -n "$((hosts * ranks))" "${HOST_OPTIONS[@]}")
 if $bind; then
+  if [[ -z $cores ]]; then
+    cores=$(($(usable_cores) / ranks))
+    ((cores > 0)) || die "$ranks ranks a host, but this machine has $(usable_cores) cores: --cores-per-rank says what the hosts have, --no-binding lets ranks share"
+  fi
   command+=(--map-by "ppr:$ranks:node:PE=$cores" --bind-to core)
 else
+  # Nothing is asked of this machine's cores: a launcher's pod has fewer than its workers.
   command+=(--map-by "ppr:$ranks:node" --bind-to none --oversubscribe)
 fi
 if [[ -n ${ORPO_DIST_RSH:-} ]]; then command+=(--mca plm rsh --mca plm_rsh_agent "$ORPO_DIST_RSH"); fi

@@ -208,7 +208,7 @@ while true; do
     note "restarted $restarts times (--restarts): giving up"
     exit "$status"
   fi
-  previous=$words words=$(last_words <"$file")
+  previous=$words words=$(last_words <"$file" | without_chance)
   if made_progress "$before" "$file"; then
     fruitless=0 words=""
   elif ((status != start_again)); then

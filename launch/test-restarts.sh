@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
-# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; of two starts of one run the earlier one ends; an mpirun that does
-# not end with its job is ended; launch/slurm.sbatch and launch/pbs.sh queue the job again when another start can help, and only then.
+# trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; of two starts of one
+# run the earlier one ends; launch/mpirun-hosts.sh needs cores of its own machine only to bind ranks; an mpirun that does not end with its
+# job is ended; launch/slurm.sbatch and launch/pbs.sh queue the job again when another start can help, and only then.
 #
 #   launch/test-restarts.sh     needs the built program; takes some seconds
 set -euo pipefail
@@ -101,6 +102,15 @@ for expected in '3 gradient_accumulation_steps=4' '6 gradient_accumulation_steps
   grep -q -e "called with.*$words" "$scratch/hosts.log" || fail "accumulation $accumulation on 4 hosts, 3 left: expected '$words'"
 done
 echo "ok: run-until-done.sh leaves out a dead host and keeps the global batch"
+
+# The machine that starts them may have fewer cores than the hosts: a launcher's pod.
+ranks=$(($(nproc) + 1))
+hosts=("$here/mpirun-hosts.sh" "$scratch/hosts" --ranks-per-host "$ranks")
+PATH=$scratch/bin:$PATH "${hosts[@]}" --no-binding -- check >"$scratch/unbound.log" 2>&1 || fail "mpirun-hosts.sh --no-binding ended with $?"
+grep -q -e "called with.* -n $((4 * ranks)) .*--bind-to none" "$scratch/unbound.log" || fail "mpirun-hosts.sh --no-binding: expected $ranks unbound ranks a host"
+if PATH=$scratch/bin:$PATH "${hosts[@]}" -- check >"$scratch/bound.log" 2>&1; then fail "more bound ranks than cores were taken"; fi
+grep -q -e '--no-binding lets ranks share' "$scratch/bound.log" || fail "mpirun-hosts.sh does not say what to do about too few cores"
+echo "ok: mpirun-hosts.sh asks for this machine's cores only where ranks are bound"
 
 # A stand-in for an mpirun that stays when all ranks are gone, as Open MPI's does in rare cases, and does not heed TERM.
 cat >"$scratch/bin/mpirun" <<'STAND_IN'
