@@ -54,6 +54,8 @@ enum Ranks {
       StandardError.write("orpo-dist: \(error)\n")
       exit(1)
     }
+    // A launcher or a rank at the other end that went away is an error of that write, with a name, not the end of this process.
+    if communicator.worldSize > 1 { signal(SIGPIPE, SIG_IGN) }
     do {
       try body(communicator)
       try communicator.finish()

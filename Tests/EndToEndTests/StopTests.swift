@@ -30,6 +30,9 @@ extension EndToEndTests {
         #expect(threads.count - free.count >= 3, "the threads of the pool, of \(threads.count) with MPI's")
         #expect(!free.isEmpty, "somebody must hear")
       }
+      // As when the other end of a connection is gone: it ends nobody.
+      kill(ranks[1], SIGPIPE)
+      usleep(100_000)
       kill(ranks[0], SIGTERM)
       #expect(try job.wait().exitCode == Self.startAgain)
     }
