@@ -41,6 +41,8 @@
 set -euo pipefail
 # shellcheck source=benchmarks/settings.sh
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+# shellcheck source=launch/jobs.sh
+source launch/jobs.sh
 
 held_out=null
 if [[ -z $data ]]; then
@@ -136,7 +138,7 @@ mpirun_hosts=(mpirun "${HOST_OPTIONS[@]}" --oversubscribe --bind-to none --mca m
   --mca plm rsh --mca plm_rsh_agent "$emulated rsh" --mca btl_tcp_if_include 10.99.0.0/24 --mca oob_tcp_if_include 10.99.0.0/24)
 cat >"$out/settings.json" <<JSON
 {"program": "$orpo", "config": "$out/run.yaml", "out": "$out", "disk": "$disk", "has_small_disk": $small_disk,
- "mpirun": [$(words "${mpirun[@]}")], "mpirun_hosts": [$(words "${mpirun_hosts[@]}")], "emulated": "$emulated", "hosts": $hosts, "launching": "$PWD/launch/common.sh",
+ "mpirun": [$(words "${mpirun[@]}")], "mpirun_hosts": [$(words "${mpirun_hosts[@]}")], "emulated": "$emulated", "hosts": $hosts, "launching": "$PWD/launch/jobs.sh",
  "cores": $(usable_cores), "ranks": [$(numbers "${rank_counts[@]}")], "pairs": $pairs,
  "kinds": [$(words "${kinds[@]}")], "duration": $duration, "fault_every": $fault_every, "min_faults": $min_faults, "seed": $seed,
  "at_start": $(awk -v share="$at_start" 'BEGIN { print share + 0 }'), "save_seconds": $save_seconds, "save_steps": $save_steps,

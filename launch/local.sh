@@ -9,8 +9,8 @@
 # code 75; the same command then goes on from there. The exit code is orpo-dist's. ORPO_DIST= names another program.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=launch/common.sh
-source "$root/launch/common.sh"
+# shellcheck source=launch/jobs.sh
+source "$root/launch/jobs.sh"
 case ${1:-} in
   -h | --help)
     show_usage

@@ -19,8 +19,8 @@
 #   ORPO_DIST_END_SECONDS   time after which mpirun is killed when it has said that the job is over and does not end (30)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=launch/common.sh
-source "$root/launch/common.sh"
+# shellcheck source=launch/jobs.sh
+source "$root/launch/jobs.sh"
 case ${1:-} in
   -h | --help)
     show_usage

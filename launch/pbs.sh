@@ -26,12 +26,12 @@
 set -euo pipefail
 # PBS runs a copy of this script that lies elsewhere, and begins in the home directory.
 root=${ORPO_DIST_HOME:-${PBS_O_WORKDIR:-$(dirname "${BASH_SOURCE[0]}")/..}}
-if [[ ! -r $root/launch/common.sh ]]; then
-  echo "pbs.sh: $root/launch/common.sh is not there: submit from the project's folder or hand over ORPO_DIST_HOME" >&2
+if [[ ! -r $root/launch/jobs.sh ]]; then
+  echo "pbs.sh: $root/launch/jobs.sh is not there: submit from the project's folder or hand over ORPO_DIST_HOME" >&2
   exit 1
 fi
-# shellcheck source=launch/common.sh
-source "$root/launch/common.sh"
+# shellcheck source=launch/jobs.sh
+source "$root/launch/jobs.sh"
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
   show_usage
   exit 0

@@ -18,8 +18,8 @@
 # save, and end it with code 75. Environment: as for launch/mpirun-hosts.sh.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=launch/common.sh
-source "$here/common.sh"
+# shellcheck source=launch/jobs.sh
+source "$here/jobs.sh"
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
   show_usage
   exit 0

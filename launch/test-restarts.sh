@@ -7,8 +7,8 @@
 #   launch/test-restarts.sh     needs the built program; takes some seconds
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=launch/common.sh
-source "$here/common.sh"
+# shellcheck source=launch/jobs.sh
+source "$here/jobs.sh"
 no_arguments "$@"
 
 program=$(find_program "$here/..")
