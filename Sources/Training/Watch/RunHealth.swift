@@ -127,6 +127,7 @@ package struct RunHealth: Sendable, Equatable {
       ("checkpoint_failed", "a checkpoint could not be saved", .warning),
       ("checkpoint_damaged", "a checkpoint was found damaged", .warning),
       ("signal", "a signal asked the run to stop", .note),
+      ("taken_over", "an earlier start found that a later one has the folder", .warning),
     ]
     for kind in kinds {
       guard let count = journal.counts[kind.name], let last = journal.last(kind.name) else { continue }
