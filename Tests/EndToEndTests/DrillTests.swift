@@ -44,6 +44,8 @@ extension EndToEndTests {
       let disturbed = try run("flip-parameter@step=8,rank=2", in: scratch, output: "disturbed")
       #expect(disturbed.exitCode == 75, "\(disturbed.output)")
       #expect(disturbed.standardError.contains("rank 2 on "), "\(disturbed.output)")
+      let status = try Command.alone(["status", scratch.url.appending(path: "disturbed").path], in: scratch.url).wait()
+      #expect(status.output.contains("ranks held different parameters once"), "\(status.output)")
       let rest = try run(nil, in: scratch, output: "disturbed")
       #expect(rest.exitCode == 0 && rest.output.contains("checkpoint-4"), "\(rest.output)")
       #expect(try model(scratch, "disturbed") == model(scratch, "undisturbed"))

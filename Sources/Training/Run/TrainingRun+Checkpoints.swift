@@ -188,6 +188,7 @@ extension TrainingRun {
     do {
       try communicator.requireSameParameters(step.decoder.parameters)
     } catch let difference as RankDifference {
+      journal?.append("ranks_differ", step: done, [("message", .string("\(difference)"))])
       throw TrainingStopped(
         description: "after step \(done) \(difference); memory or the network of a host is not to be trusted. "
           + "The same command goes on from the last checkpoint, whose parameters were equal on all ranks",
