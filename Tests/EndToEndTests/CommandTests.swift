@@ -74,7 +74,8 @@ extension EndToEndTests {
       #expect(
         names == [
           "chat_template.jinja", "checkpoint-4", "checkpoint-6", "config.json", "data_report.json", "journal.jsonl",
-          "metrics.jsonl", "model.safetensors", "orpo_config.yaml", "runs", "status.json", "tokenizer.json",
+          "metrics.jsonl", "model.safetensors", "orpo_config.yaml", "owner.json", "runs", "status.json",
+          "tokenizer.json",
           "tokenizer_config.json", "trainer_state.json",
         ])
       // The last window is short: steps 5 and 6.
