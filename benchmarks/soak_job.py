@@ -7,6 +7,11 @@ import subprocess
 import threading
 import time
 
+# The exit code of a run that has saved and wants to be started again.
+START_AGAIN = 75
+# Steps of a run that is ended from outside; with a constant learning rate they decide nothing else.
+MANY_STEPS = 100_000_000
+
 
 class Clock:
     """Seconds that go by while this process runs: a soak that is suspended with its jobs has missed nothing."""

@@ -1,9 +1,10 @@
 """What a soak has found, for benchmarks/soak.py."""
 
 
-def results(soak, equal):
+def results(soak):
     """Everything that happened, and the criteria."""
     settings, faults = soak.settings, soak.faults
+    equal = soak.compared is not None and not soak.compared["different"]
     lost = [fault["steps_lost"] for fault in faults if fault["steps_lost"] is not None]
     signals = [fault["steps_lost"] for fault in faults if fault["kind"] in ("term-rank", "usr1-rank")]
     # Of a killed mpirun nobody can tell, of a start only mpirun.
