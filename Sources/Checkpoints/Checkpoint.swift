@@ -42,7 +42,10 @@ package struct Checkpoint: Sendable {
   }
 
   /// The contents of a plain file such as "trainer_state.json".
-  package func bytes(of name: String) throws -> [UInt8] { try ReadableFile(path: path(of: name)).contents() }
+  /// - Parameter limit: bytes; a longer file is an error, before memory is taken for it.
+  package func bytes(of name: String, limit: Int) throws -> [UInt8] {
+    try ReadableFile(path: path(of: name)).contents(limit: limit)
+  }
 
   /// Whether the checkpoint holds this file.
   package func contains(_ name: String) -> Bool { files.contains { $0.name == name } }

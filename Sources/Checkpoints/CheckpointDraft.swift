@@ -38,7 +38,7 @@ package final class CheckpointDraft {
   package func publish() throws(FileError) {
     let destination = store.directory(step)
     if Folders.exists(destination) {
-      let aside = store.outputDirectory + "/." + CheckpointStore.name(step) + ".old-" + Folders.randomSuffix()
+      let aside = store.outputDirectory + "/." + CheckpointStore.name(step) + ".old-" + Folders.temporarySuffix()
       try Folders.move(destination, to: aside)
       replaced = aside
     }

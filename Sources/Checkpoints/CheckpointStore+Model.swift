@@ -2,22 +2,26 @@ import ModelFiles
 
 extension CheckpointStore {
   /// Writes the final model straight into the output folder, beside the checkpoints. Every file is complete on the disk
-  /// before it gets its name; model files of an earlier, differently sharded model are removed afterwards, as loaders
+  /// before any of them gets its name; model files of an earlier, differently sharded model are removed afterwards, as loaders
   /// would prefer them or mix them up.
+  /// - Parameter last: a file of `contents` that is missing while the others are put in their places: where it is, they are of
+  ///   one model.
   /// - Throws: `FileError` or `CheckpointError`. When writing fails, the folder is as it was.
-  package func saveModel(_ contents: CheckpointContents) throws {
+  package func saveModel(_ contents: CheckpointContents, last: String) throws {
     try Folders.create(outputDirectory)
     let folder = try TemporaryFolder(in: outputDirectory, prefix: ".model.tmp-")
     defer { withExtendedLifetime(folder) {} }
     do {
       let written = try contents.write(into: folder.path).map(\.name)
-      // The index last: until then it names shards that are there.
-      let ordered =
-        written.filter { $0 != SafetensorsFolder.indexFile } + written.filter { $0 == SafetensorsFolder.indexFile }
-      for name in ordered { try Folders.move(folder.path + "/" + name, to: outputDirectory + "/" + name) }
+      func put(_ name: String) throws { try Folders.move(folder.path + "/" + name, to: outputDirectory + "/" + name) }
+      // Without an index, shards of two models are never read together.
+      for name in [last, SafetensorsFolder.indexFile] { try Folders.remove(outputDirectory + "/" + name) }
+      try Folders.sync(outputDirectory)
+      for name in written where name != last && name != SafetensorsFolder.indexFile { try put(name) }
       for name in try Folders.names(in: outputDirectory) ?? [] where Self.isModelFile(name) && !written.contains(name) {
         try Folders.remove(outputDirectory + "/" + name)
       }
+      for name in [SafetensorsFolder.indexFile, last] where written.contains(name) { try put(name) }
       try Folders.sync(outputDirectory)
       try Folders.remove(folder.path)
     } catch {

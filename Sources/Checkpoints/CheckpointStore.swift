@@ -12,8 +12,7 @@ package struct CheckpointStore: Sendable {
   /// is in its place.
   /// - Throws: `FileError` or `CheckpointError`; then the hidden folder is gone and existing checkpoints are as they
   ///   were.
-  @discardableResult
-  package func save(step: Int, contents: CheckpointContents) throws -> Checkpoint {
+  package func save(step: Int, contents: CheckpointContents) throws {
     let draft = try CheckpointDraft(self, step: step)
     do {
       let written = try contents.write(into: draft.directory)
@@ -25,7 +24,6 @@ package struct CheckpointStore: Sendable {
       throw error
     }
     draft.settle()
-    return try Checkpoint(directory: directory(step))
   }
 
   /// The complete checkpoint of the highest step, names and sizes checked; nil when there is none.
@@ -38,30 +36,28 @@ package struct CheckpointStore: Sendable {
   /// - Throws: `CheckpointError`, `FileError`.
   package func checkpoint(step: Int) throws -> Checkpoint { try open(step) }
 
-  /// Removes the oldest complete checkpoints until `limit` are left: to be called after a successful save. The newest
-  /// one and that of step `keeping` are never removed; incomplete folders are neither counted nor touched.
+  /// Removes the oldest complete checkpoints up to that of step `saved`, which has just been written, until `limit` of them are
+  /// left. Those of later steps are of another course of the run, or damaged: they are neither counted nor touched, nor are
+  /// incomplete folders.
   /// - Returns: the names of what was removed.
   @discardableResult
-  package func prune(limit: Int, keeping: Int? = nil) throws -> [String] {
+  package func prune(keeping limit: Int, upTo saved: Int) throws -> [String] {
     precondition(limit >= 1, "save_total_limit must be at least 1")
-    var complete = try steps().filter { (try? open($0)) != nil }
-    let newest = complete.last
     var removed: [String] = []
-    for step in complete where step != newest && step != keeping && complete.count > limit {
+    for step in try steps().filter({ $0 <= saved && (try? open($0)) != nil }).dropLast(limit) {
       // Renamed first, so that an interruption leaves nothing that looks like a checkpoint.
-      let away = outputDirectory + "/." + Self.name(step) + ".del-" + Folders.randomSuffix()
+      let away = outputDirectory + "/." + Self.name(step) + ".del-" + Folders.temporarySuffix()
       try Folders.move(directory(step), to: away)
       try Folders.remove(away)
-      complete.removeAll { $0 == step }
       removed.append(Self.name(step))
     }
     if !removed.isEmpty { try Folders.sync(outputDirectory) }
     return removed
   }
 
-  /// Clears what runs that died while saving left behind: hidden folders whose name is one of ours and that no living
-  /// process holds. A checkpoint that had been moved aside to be replaced is put back when the new one did not arrive.
-  /// - Returns: the names of the folders that were removed or put back.
+  /// Clears what runs that died left behind: hidden folders and files whose name is one of ours and that no living process
+  /// holds. A checkpoint that had been moved aside to be replaced is put back when the new one did not arrive.
+  /// - Returns: the names of what was removed or put back.
   @discardableResult
   package func removeLeftovers() throws -> [String] {
     var handled: [String] = []
@@ -73,20 +69,30 @@ package struct CheckpointStore: Sendable {
         guard TemporaryFolder.isAbandoned(path) else { continue }
         try Folders.remove(path)
       case .replaced(let step):
-        if !Folders.exists(directory(step)), let checkpoint = try? Checkpoint(directory: path), checkpoint.step == step
-        {
-          try Folders.move(path, to: directory(step))
-        } else {
+        if Folders.exists(directory(step)) {
           try Folders.remove(path)
+        } else {
+          do {
+            _ = try Checkpoint(directory: path)
+            try Folders.move(path, to: directory(step))
+          } catch is CheckpointError {
+            try Folders.remove(path)
+          } catch {
+            // The disk may be able to read it another time.
+            continue
+          }
         }
       case .deleted: try Folders.remove(path)
+      case .file:
+        guard Folders.isFile(path), TemporaryFolder.hasRested(path) else { continue }
+        try Folders.remove(path)
       }
       handled.append(name)
     }
     return handled
   }
 
-  static func name(_ step: Int) -> String { "checkpoint-\(step)" }
+  package static func name(_ step: Int) -> String { "checkpoint-\(step)" }
 
   package func directory(_ step: Int) -> String { outputDirectory + "/" + Self.name(step) }
 
@@ -111,22 +117,24 @@ package struct CheckpointStore: Sendable {
     return step
   }
 
-  /// A hidden folder of ours, by its name.
+  /// A hidden folder or file of ours, by its name.
   private enum Leftover {
     case temporary
     case replaced(step: Int)
     case deleted
+    /// Of a file that a run replaces again and again, such as status.json.
+    case file
 
     init?(_ name: String) {
-      // ".checkpoint-N.KIND-<16 hexadecimal digits>", ".model.tmp-<...>" or ".disk.tmp-<...>"
-      let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-      guard parts.count == 3, parts[0].isEmpty, parts[2].count == 20,
-        parts[2].dropFirst(4).allSatisfy({ "0123456789abcdef".contains($0) })
-      else { return nil }
-      let step = CheckpointStore.step(parts[1])
-      switch (parts[2].prefix(4), step) {
+      // ".checkpoint-N.KIND-<24 hexadecimal digits>", ".model.tmp-<...>" or ".disk.tmp-<...>"; ".status.json.tmp-<...>"
+      guard name.hasPrefix("."), let dot = name.lastIndex(of: "."), dot != name.startIndex else { return nil }
+      let of = name[..<dot].dropFirst()
+      let kind = name[dot...].dropFirst()
+      guard kind.count == 28, kind.dropFirst(4).allSatisfy({ "0123456789abcdef".contains($0) }) else { return nil }
+      switch (kind.prefix(4), CheckpointStore.step(of)) {
       case ("tmp-", .some): self = .temporary
-      case ("tmp-", nil) where parts[1] == "model" || parts[1] == "disk": self = .temporary
+      case ("tmp-", nil) where of == "model" || of == "disk": self = .temporary
+      case ("tmp-", nil): self = .file
       case ("old-", let step?): self = .replaced(step: step)
       case ("del-", .some): self = .deleted
       default: return nil

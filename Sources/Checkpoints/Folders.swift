@@ -1,7 +1,7 @@
 import Glibc
 package import ModelFiles
 
-/// What checkpoints need of folders; links are never followed.
+/// What checkpoints need of folders. `exists`, `move` and `remove` act on a link itself; all else follows it.
 package enum Folders {
   /// Makes the folder and those above it, where they are missing.
   package static func create(_ path: String) throws(FileError) {
@@ -18,15 +18,35 @@ package enum Folders {
     guard status.st_mode & S_IFMT == S_IFDIR else { throw FileError("create", path, code: ENOTDIR) }
   }
 
-  /// Sixteen random hexadecimal digits, so that nobody can prepare a file of the same name.
-  static func randomSuffix() -> String {
-    let digits = String(UInt64.random(in: .min ... .max), radix: 16)
+  /// The end of a temporary name: eight hexadecimal digits that stand for this machine, and sixteen random ones, so that
+  /// nobody can prepare a file of the same name.
+  package static func temporarySuffix() -> String { machine + hexadecimal(.random(in: .min ... .max)) }
+
+  /// This machine since it was started, containers included: processes with the same value see each other's locks.
+  static let machine: String = {
+    var hash = StripeHash()
+    var name = [UInt8](repeating: 0, count: 256)
+    let boot = try? ReadableFile.contents(ifPresent: "/proc/sys/kernel/random/boot_id", limit: 1 << 10)
+    if gethostname(&name, name.count) != 0 || boot != nil { name = boot ?? name }
+    name.withUnsafeBytes { hash.update($0) }
+    return String(hexadecimal(hash.finished()).suffix(8))
+  }()
+
+  /// Sixteen digits.
+  private static func hexadecimal(_ number: UInt64) -> String {
+    let digits = String(number, radix: 16)
     return String(repeating: "0", count: 16 - digits.count) + digits
   }
 
   package static func exists(_ path: String) -> Bool {
     var status = stat()
     return lstat(path, &status) == 0
+  }
+
+  /// Whether it is a regular file, and no link to one.
+  static func isFile(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
   /// Bytes of a file, through links; nil when there is none.
@@ -44,6 +64,10 @@ package enum Folders {
       throw FileError("list", path, code: errno)
     }
     defer { closedir(directory) }
+    return try names(directory, path: path)
+  }
+
+  private static func names(_ directory: OpaquePointer, path: String) throws(FileError) -> [String] {
     var names: [String] = []
     while true {
       errno = 0
@@ -60,7 +84,7 @@ package enum Folders {
 
   /// Seconds since 1970 by the clock that stamps new files beside `path`; nil where none can be made.
   package static func time(beside path: String) -> Int? {
-    let file = path + ".time-" + randomSuffix()
+    let file = (path.lastIndex(of: "/").map { path[...$0] } ?? "") + ".time.tmp-" + temporarySuffix()
     let descriptor = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { return nil }
     defer {
@@ -85,34 +109,48 @@ package enum Folders {
   }
 
   /// Removes a file, a link, or a folder with all it holds. What is gone already is no error.
-  static func remove(_ path: String) throws(FileError) {
-    if unlink(path) == 0 || errno == ENOENT { return }
+  static func remove(_ path: String) throws(FileError) { try remove(path, in: AT_FDCWD, path: path) }
+
+  /// - Parameter folder: an open folder that `name` is relative to: one that somebody puts a link in place of meanwhile is
+  ///   not followed.
+  private static func remove(_ name: String, in folder: Int32, path: String) throws(FileError) {
+    if unlinkat(folder, name, 0) == 0 || errno == ENOENT { return }
     guard errno == EISDIR || errno == EPERM else { throw FileError("remove", path, code: errno) }
-    for name in try names(in: path) ?? [] { try remove(path + "/" + name) }
-    guard rmdir(path) == 0 || errno == ENOENT else { throw FileError("remove", path, code: errno) }
+    let descriptor = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError("remove", path, code: errno) }
+    guard let directory = fdopendir(descriptor) else {
+      let code = errno
+      close(descriptor)
+      throw FileError("remove", path, code: code)
+    }
+    defer { closedir(directory) }
+    for name in try names(directory, path: path) { try remove(name, in: descriptor, path: path + "/" + name) }
+    guard unlinkat(folder, name, AT_REMOVEDIR) == 0 || errno == ENOENT else {
+      throw FileError("remove", path, code: errno)
+    }
   }
 }
 
 /// A folder of unpredictable name that its process keeps locked, so that a later run can tell a dead run's folder from
-/// a live one's.
+/// a live one's. Network file systems take locks on folders and tell no other host of them: hence the machine in the name.
 package final class TemporaryFolder {
   let path: String
   private let descriptor: Int32
 
   /// Makes `PARENT/PREFIX<random>`, with permissions after the user's umask.
   init(in parent: String, prefix: String) throws(FileError) {
-    path = parent + "/" + prefix + Folders.randomSuffix()
+    path = parent + "/" + prefix + Folders.temporarySuffix()
     guard mkdir(path, 0o777) == 0 else { throw FileError("create", path, code: errno) }
     descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    // Where folders cannot be locked (some network file systems), age decides; see `isAbandoned`.
     if descriptor >= 0 { _ = flock(descriptor, LOCK_EX | LOCK_NB) }
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
-  /// Whether no process holds the folder: nobody has it locked or, where that cannot be told, it has not changed for an
-  /// hour.
+  /// Whether no process holds the folder: nobody has it locked or, where that cannot be told because another machine made it
+  /// or the file system has no locks, it has not changed for an hour.
   static func isAbandoned(_ path: String) -> Bool {
+    guard path.suffix(24).hasPrefix(Folders.machine) else { return hasRested(path) }
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return false }
     defer { close(descriptor) }
@@ -121,11 +159,14 @@ package final class TemporaryFolder {
     return hasRested(path)
   }
 
-  /// Whether nothing in the folder has been made or renamed for an hour. Its own file system tells the time: the clock of
-  /// a file server is not that of this host.
+  /// Whether the file, or the folder with all that lies in it, has not been made, renamed or written for an hour. Its own file
+  /// system tells the time: the clock of a file server is not that of this host.
   package static func hasRested(_ path: String) -> Bool {
-    var status = stat()
-    guard let now = Folders.time(beside: path), lstat(path, &status) == 0 else { return false }
-    return now - status.st_mtim.tv_sec > 3600
+    guard let now = Folders.time(beside: path) else { return false }
+    let contents = ((try? Folders.names(in: path)) ?? nil) ?? []
+    return ([path] + contents.map { path + "/" + $0 }).allSatisfy {
+      var status = stat()
+      return lstat($0, &status) == 0 && now - status.st_mtim.tv_sec > 3600
+    }
   }
 }

@@ -113,6 +113,7 @@ package final class Heartbeat: @unchecked Sendable {
       }
       lastRound = now
       let isEnding = isEnding.load(ordering: .acquiring)
+      progress.lookAtFiles()
       let place = progress.place
       if isEnding || now - lastSent >= limits.interval {
         for peer in peers where !saidGoodbye.contains(peer) {

@@ -38,13 +38,25 @@ package final class RankProgress: Sendable {
   private let step = Atomic<Int>(0)
   private let phase = Atomic<Int>(0)
   private let since = Atomic<Int>(RankProgress.milliseconds())
+  private let bytesWritten: @Sendable () -> Int
+  private let lastBytesWritten = Atomic<Int>(0)
 
-  package init() {}
+  /// - Parameter bytesWritten: what this process has written to files since it began.
+  package init(bytesWritten: @escaping @Sendable () -> Int = { 0 }) { self.bytesWritten = bytesWritten }
 
   /// A number of the step that is -1 leaves the step as it is. Entering the same phase again is progress too.
   package func enter(_ phase: Phase, step: Int = -1) {
     if step >= 0 { self.step.store(step, ordering: .relaxed) }
     self.phase.store(phase.rawValue, ordering: .relaxed)
+    since.store(Self.milliseconds(), ordering: .relaxed)
+  }
+
+  /// A checkpoint of a large model on a slow disk takes long, and gets on as long as bytes are written.
+  func lookAtFiles() {
+    let bytes = bytesWritten()
+    guard bytes != lastBytesWritten.exchange(bytes, ordering: .relaxed),
+      phase.load(ordering: .relaxed) == Phase.checkpoint.rawValue
+    else { return }
     since.store(Self.milliseconds(), ordering: .relaxed)
   }
 

@@ -37,13 +37,18 @@ package struct MomentStream {
 
   /// Runs `body` on rank 0, which may call `read` meanwhile; the other ranks answer it until `body` is over, however it
   /// ends. A collective call.
-  package func serving(_ body: () throws -> Void) throws {
-    guard isSharded else { return isRoot ? try body() : () }
-    guard isRoot else { return try serve() }
+  /// - Returns: on rank 0 what `body` returns, nil elsewhere.
+  @discardableResult
+  package func serving<Value>(_ body: () throws -> Value?) throws -> Value? {
+    guard isSharded else { return isRoot ? try body() : nil }
+    guard isRoot else {
+      try serve()
+      return nil
+    }
     let result = Swift.Result { try body() }
     // Whatever went wrong here, nobody must be left waiting.
     for rank in 1..<ranks.size { try send(.end, to: rank) }
-    try result.get()
+    return try result.get()
   }
 
   /// Calls `body` with all values of all moments, in order. Only on rank 0, inside `serving`.

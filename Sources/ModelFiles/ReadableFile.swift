@@ -83,7 +83,7 @@ package final class ReadableFile: Sendable {
     try ReadableFile(path: path).contents(limit: limit)
   }
 
-  private func contents(limit: Int) throws(FileError) -> [UInt8] {
+  package func contents(limit: Int) throws(FileError) -> [UInt8] {
     guard size <= limit else {
       throw FileError("read", path, reason: "it has \(size) bytes; at most \(limit) are accepted for such a file")
     }

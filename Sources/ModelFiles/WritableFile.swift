@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// What was written to a file.
 package struct WrittenFile: Sendable, Equatable {
@@ -26,6 +27,10 @@ package struct WritableFile: ~Copyable {
   }
 
   private static let blockBytes = 1 << 20
+  private static let total = Atomic<Int>(0)
+
+  /// By this process, to all its files.
+  package static var bytesWritten: Int { total.load(ordering: .relaxed) }
 
   private let path: String
   private let descriptor: Int32
@@ -80,5 +85,6 @@ package struct WritableFile: ~Copyable {
       done += count
     }
     size += block.count
+    Self.total.add(block.count, ordering: .relaxed)
   }
 }

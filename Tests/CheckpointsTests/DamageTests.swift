@@ -66,7 +66,7 @@ import Testing
       var contents = contents
       contents.files.append((file, [1]))
       for step in [1, 2] { #expect(throws: (any Error).self) { try store.save(step: step, contents: contents) } }
-      #expect(throws: (any Error).self) { try store.saveModel(contents) }
+      #expect(throws: (any Error).self) { try store.saveModel(contents, last: "trainer_state.json") }
     }
     #expect(try snapshot(store.outputDirectory) == before)
     #expect(try store.names == ["checkpoint-1"])
@@ -116,7 +116,7 @@ import Testing
           #expect(error?.code == ENOSPC)
           #expect(error?.path.hasSuffix("/model.safetensors") == true)
         }
-        #expect(throws: FileError.self) { try store.saveModel(contents) }
+        #expect(throws: FileError.self) { try store.saveModel(contents, last: "trainer_state.json") }
       }
       #expect(try snapshot(store.outputDirectory) == before)
       #expect(try store.names == ["checkpoint-1"])

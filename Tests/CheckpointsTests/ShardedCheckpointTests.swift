@@ -92,7 +92,7 @@ import Testing
     try withStores { a, b in
       for step in [1, 2, 3] { try save(a, b, step: step) }
       for store in [a, b] {
-        #expect(try store.prune(limit: 2) == ["checkpoint-1"])
+        #expect(try store.prune(keeping: 2, upTo: 3) == ["checkpoint-1"])
         #expect(try store.names == ["checkpoint-2", "checkpoint-3"])
       }
     }
@@ -112,7 +112,7 @@ import Testing
       }
       #expect(try a.names.isEmpty)
       #expect(try b.names.isEmpty)
-      let left = a.outputDirectory + "/.disk.tmp-0123456789abcdef"
+      let left = a.outputDirectory + "/.disk.tmp-\(Folders.temporarySuffix())"
       try FileManager.default.createDirectory(atPath: left, withIntermediateDirectories: true)
       #expect(try a.removeLeftovers().count == 1)
     }

@@ -81,6 +81,7 @@ extension CheckpointStore {
   @discardableResult
   func save(step: Int, seed: Int? = nil) throws -> Checkpoint {
     try SmallModel(seed: seed ?? step).withContents { try save(step: step, contents: $0) }
+    return try checkpoint(step: step)
   }
 
   /// All names in the output folder, hidden ones too.

@@ -108,6 +108,63 @@ extension EndToEndTests {
       #expect(stray.standardError.contains("key=value"), "\(stray.output)")
     }
 
+    /// The command that names a checkpoint goes on, given again, from what it has saved since, as schedulers give it.
+    @Test func aNamedCheckpointIsWhereARunBegins() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let settings: Settings = ["max_steps": 5, "save_steps": 1, "save_total_limit": 2]
+      let first = try runTraining(
+        ranks: 2, settings: settings, overrides: ["save_total_limit=null"], in: scratch, output: "first")
+      let named = first.outputDirectory.appending(path: "checkpoint-2").path
+      func goOn(_ output: String, _ overrides: [String] = ["learning_rate=5e-4"]) throws -> CommandResult {
+        try startTraining(
+          ranks: 2, settings: settings, overrides: overrides + ["--resume", named], in: scratch, output: output
+        ).wait()
+      }
+      // Later checkpoints of another course would be taken for its own.
+      let refused = try goOn("first")
+      #expect(refused.exitCode == 1)
+      #expect(refused.standardError.contains("holds checkpoint-5, of another course"), "\(refused.output)")
+
+      let whole = try goOn("second")
+      #expect(whole.exitCode == 0 && whole.output.contains("continuing from \(named)"), "\(whole.output)")
+      let output = scratch.url.appending(path: "second")
+      #expect(try newestStep(in: output) == 5)
+      let expected = try parameters(in: output)
+      try FileManager.default.removeItem(at: output.appending(path: "checkpoint-5"))
+      // What it began with need not be there any more.
+      try FileManager.default.removeItem(atPath: named)
+      let rest = try goOn("second")
+      #expect(rest.exitCode == 0 && rest.output.contains("second/checkpoint-4"), "\(rest.output)")
+      #expect(try parameters(in: output) == expected)
+      let other = try goOn("second", ["learning_rate=1e-4"])
+      #expect(other.exitCode == 1 && other.standardError.contains(named), "\(other.output)")
+    }
+
+    /// A model of fewer steps, or one that was being replaced, is not taken for the run's.
+    @Test func aModelThatIsNotOfTheLastStepIsWrittenAgain() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let short = try runTraining(ranks: 1, settings: ["max_steps": 2, "save_steps": 2], in: scratch, output: "short")
+      let settings: Settings = ["max_steps": 4, "save_steps": 2]
+      let long = try runTraining(ranks: 1, settings: settings, in: scratch, output: "long")
+      let expected = try parameters(in: long.outputDirectory)
+      for files in [["model.safetensors", "trainer_state.json"], ["model.safetensors"]] {
+        try FileManager.default.removeItem(at: long.outputDirectory.appending(path: "trainer_state.json"))
+        for name in files {
+          let place = long.outputDirectory.appending(path: name)
+          try? FileManager.default.removeItem(at: place)
+          try FileManager.default.copyItem(at: short.outputDirectory.appending(path: name), to: place)
+        }
+        try #require(parameters(in: long.outputDirectory) != expected)
+        let again = try runTraining(ranks: 1, settings: settings, in: scratch, output: "long")
+        #expect(!again.result.output.contains("were done before"), "\(again.result.output)")
+        #expect(try parameters(in: long.outputDirectory) == expected)
+      }
+      let last = try runTraining(ranks: 1, settings: settings, in: scratch, output: "long")
+      #expect(last.result.output.contains("all 4 steps were done before"), "\(last.result.output)")
+    }
+
     @Test func nothingToResumeIsABeginning() throws {
       let scratch = try ScratchDirectory()
       defer { scratch.remove() }

@@ -97,6 +97,28 @@ extension EndToEndTests {
       #expect(again.exitCode == 0 && again.output.contains("all 40 steps were done before"), "\(again.output)")
     }
 
+    /// Of the same kind, a second signal ends the process at once; TERM after USR1 is what a scheduler sends at its limit.
+    @Test(arguments: [SIGTERM, SIGUSR1]) func aSecondSignal(_ second: Int32) throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let job = try startTraining(ranks: 2, settings: Self.settings, overrides: ["max_steps=100000"], in: scratch)
+      while try lines(scratch.url.appending(path: "out")).isEmpty {
+        guard job.process.isRunning else { throw RunError(description: "ended too early:\n" + (try job.wait().output)) }
+        usleep(2000)
+      }
+      let ranks = try job.rankProcesses()
+      try #require(ranks.count == 2)
+      // The step does not end while one rank stands still.
+      kill(ranks[1], SIGSTOP)
+      kill(ranks[0], SIGUSR1)
+      sleep(5)
+      kill(ranks[0], second)
+      usleep(300_000)
+      kill(ranks[1], SIGCONT)
+      let result = try job.wait()
+      #expect((result.exitCode == Self.startAgain) == (second == SIGTERM), "\(result.output)")
+    }
+
     @Test func aSignalBreaksOffAnEvaluationWhichTheNextRunDoes() throws {
       let scratch = try ScratchDirectory()
       defer { scratch.remove() }

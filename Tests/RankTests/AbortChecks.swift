@@ -43,7 +43,8 @@ private let failingJobs: [FailingJob] = [
 ]
 
 /// What a rank of a failing job does: `throws`, `differs`, `sizes`, `gradients`, `exits`, `killed`, `lost` or `stopped`, and
-/// the rank that does it; `slow`, which pauses it for a moment; or `suspended`, which pauses all.
+/// the rank that does it; `slow`, which pauses it for a moment; `suspended`, which pauses all; or `writes`, where it writes a
+/// large checkpoint for which the others wait.
 func failOnPurpose(_ arguments: [String]) -> Int32 {
   guard arguments.count == 2, let culprit = Int(arguments[1]) else { return 2 }
   do {
@@ -51,6 +52,10 @@ func failOnPurpose(_ arguments: [String]) -> Int32 {
     do {
       if arguments[0] == "suspended" || arguments[0] == "slow" {
         try bePaused(world, isPaused: arguments[0] == "suspended" || world.rank == culprit)
+        return 0
+      }
+      if arguments[0] == "writes" {
+        try waitForALongSave(world, writes: world.rank == culprit)
         return 0
       }
       if arguments[0] == "stopped" { _ = try hastyHeartbeat(world, watchdogSeconds: 0) }
@@ -109,12 +114,14 @@ private func sumForever(_ world: Communicator, untilKilled: Bool) throws {
 }
 
 /// Watches with a fraction of the usual patience, in a first step that has begun.
-private func hastyHeartbeat(_ world: Communicator, watchdogSeconds: Int) throws -> (Heartbeat, RankProgress) {
+private func hastyHeartbeat(
+  _ world: Communicator, watchdogSeconds: Int, bytesWritten: @escaping @Sendable () -> Int = { 0 }
+) throws -> (Heartbeat, RankProgress) {
   var limits = Heartbeat.Limits()
   (limits.interval, limits.pause, limits.longestPause) = (300, 50, 1500)
   (limits.silenceOfRank, limits.silenceOfRoot, limits.laterThanRankOne) = (4000, 6000, 2000)
   limits.silenceToTell = 2000
-  let progress = RankProgress()
+  let progress = RankProgress(bytesWritten: bytesWritten)
   let heartbeat = try Heartbeat(world, progress, watchdogSeconds: watchdogSeconds, limits: limits)
   try expect(heartbeat.connectsRanks, "ranks do not hear of each other")
   progress.enter(.forward, step: 1)
@@ -132,6 +139,19 @@ private func bePaused(_ world: Communicator, isPaused: Bool) throws {
   progress.enter(.reduction)
   var values = [Float](repeating: 1, count: 1 << 16)
   try values.withUnsafeMutableBufferPointer { try world.allReduce(sum: $0) }
+  try heartbeat.end()
+  try world.finish()
+}
+
+/// A checkpoint that takes longer than the watchdog's patience, and gets on all the while.
+private func waitForALongSave(_ world: Communicator, writes: Bool) throws {
+  let began = Date()
+  let (heartbeat, progress) = try hastyHeartbeat(world, watchdogSeconds: 2) {
+    writes ? Int(Date().timeIntervalSince(began) * 1000) : 0
+  }
+  progress.enter(.checkpoint)
+  sleep(5)
+  try world.barrier()
   try heartbeat.end()
   try world.finish()
 }
@@ -156,6 +176,7 @@ func runAbortChecks() -> Int32 {
   report("a launcher that is not Open MPI's", checkForeignLauncher)
   report("a job that is suspended for a while goes on", checkSuspension)
   report("a rank that is silent for a moment is told of", checkShortSilence)
+  report("a long save gets on as long as bytes are written", checkLongSave)
   print("\(passed) passed, \(failed) failed")
   return failed == 0 ? 0 : 1
 }
@@ -191,6 +212,13 @@ private func checkShortSilence() throws {
   try expect(output.contains("warning: not heard of for 2 s: rank 1 of 3 on "), output)
   try expect(output.contains("(last: step 1, forward)"), output)
   try expect(output.contains("warning: heard of again after "), output)
+}
+
+/// All ranks stand in one phase for longer than the watchdog waits, and one of them writes.
+private func checkLongSave() throws {
+  let (status, output) = try outcome(
+    ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", ownPath, "fail", "writes", "1"])
+  try expectEqual(status, 0, "the exit code, with the output \(output),")
 }
 
 /// Of a job in which rank 1 or all ranks stop themselves and are woken up after `seconds`.

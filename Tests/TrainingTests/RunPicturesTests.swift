@@ -63,7 +63,7 @@ import Training
       (status.state, status.time, status.step, status.totalSteps) = (.training, 10, count, 300)
       status.ranks = [.init(host: "a", seconds: 1), .init(host: "b", seconds: 2)]
       try status.json.serialized().write(toFile: directory + "/status.json", atomically: true, encoding: .utf8)
-      let metrics = try MetricsFile(path: directory + "/metrics.jsonl", resumingAt: nil)
+      let metrics = try MetricsFile(path: directory + "/metrics.jsonl", history: [])
       for step in stride(from: 1, through: count, by: 1) {
         try metrics.write(
           LogEntry(

@@ -20,7 +20,7 @@ extension TrainingConfiguration {
     "output_dir", "strict_data", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "threads_per_rank", "zero_stage", "logging_steps", "eval_steps", "eval_on_start",
     "save_steps", "save_total_limit", "save_sharded", "report_to", "prometheus_file", "watchdog_seconds",
-    "max_skipped_steps", "check_ranks_steps", "trace", "trace_steps",
+    "max_skipped_steps", "check_ranks_steps", "trace", "trace_steps", "gradient_checkpointing",
   ]
 
   /// The first setting that changes results and is not what `text`, another run's resolved YAML, says; as `key: value` lines.

@@ -1,3 +1,4 @@
+import Checkpoints
 import Foundation
 package import ModelFiles
 
@@ -6,7 +7,6 @@ package import ModelFiles
 package final class AppendedFile {
   package let path: String
   private let descriptor: Int32
-  private var length: off_t
   /// Records that found no room, and how much of them is kept.
   private var waiting: [UInt8] = []
   private static let mostWaiting = 4 << 20
@@ -25,7 +25,6 @@ package final class AppendedFile {
     }
     var status = stat()
     let isKnown = fstat(descriptor, &status) == 0
-    length = isKnown ? status.st_size : 0
     guard !isKnown || status.st_mode & S_IFMT != S_IFIFO else {
       throw FileError("open", path, reason: "it is a pipe; expected a regular file")
     }
@@ -52,18 +51,24 @@ package final class AppendedFile {
 
   private func write(_ bytes: [UInt8]) throws(FileError) {
     var written = 0
+    let length = size
     while written < bytes.count {
       let count = bytes[written...].withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
       if count < 0, errno == EINTR { continue }
       guard count > 0 else {
         let error = FileError("write", path, code: errno)
-        // What is left when this fails too is half a record, which readers skip.
-        _ = ftruncate(descriptor, length)
+        // What is left when this fails too is half a record, which readers skip; so is one that another process has added
+        // to meanwhile.
+        if let length, size == length + off_t(written) { _ = ftruncate(descriptor, length) }
         throw error
       }
       written += count
     }
-    length += off_t(written)
+  }
+
+  private var size: off_t? {
+    var status = stat()
+    return fstat(descriptor, &status) == 0 ? status.st_size : nil
   }
 
   package func synchronize() throws(FileError) {
@@ -76,7 +81,8 @@ package final class AppendedFile {
   /// replaced, also where it is a link; the temporary file beside it has a name that nobody can foresee.
   /// - Parameter durably: wait until they are on the disk.
   package static func replace(_ path: String, with contents: [UInt8], durably: Bool = true) throws(FileError) {
-    let temporary = "\(path).\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp"
+    let name = path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex
+    let temporary = String(path[..<name]) + ".\(path[name...]).tmp-\(Folders.temporarySuffix())"
     do throws(FileError) {
       let file = try AppendedFile(path: temporary, isNew: true)
       try file.append(contents)

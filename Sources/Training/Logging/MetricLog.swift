@@ -61,9 +61,9 @@ package final class MetricLog {
 extension MetricLog {
   /// The files of a run: `metrics.jsonl`, and TensorBoard's under `runs/` when the configuration asks for them.
   /// - Parameter step: where the run continues; nil starts `metrics.jsonl` and a TensorBoard run anew.
-  package func addFiles(of configuration: TrainingConfiguration, resumingAt step: Int?) {
+  package func addFiles(of configuration: TrainingConfiguration, resumingAt step: Int?, history: [LogEntry]) {
     let directory = configuration.outputDir
-    add("metrics.jsonl") { try MetricsFile(path: directory + "/metrics.jsonl", resumingAt: step) }
+    add("metrics.jsonl") { try MetricsFile(path: directory + "/metrics.jsonl", history: history) }
     guard configuration.reportTo.tensorBoard else { return }
     add("TensorBoard") {
       let sink = try TensorBoardSink(directory: directory + "/runs", resumingAt: step)

@@ -1,5 +1,6 @@
 import Foundation
 package import JSON
+import ModelFiles
 
 /// `journal.jsonl`: what happened to a run, one JSON object a line, over all its restarts: starts, checkpoints, skipped
 /// steps, signals. Lines are only ever added.
@@ -47,6 +48,15 @@ package final class RunJournal: @unchecked Sendable {
       guard !hasWarned else { return }
       hasWarned = true
       warn("warning: \(Self.fileName): \(error); training goes on, and writes it later if it can")
+    }
+  }
+
+  /// Whether the journal at `path` has an event with these details.
+  package static func holds(_ event: String, _ details: [(String, String)], path: String) -> Bool {
+    guard let bytes = try? ReadableFile.contents(ifPresent: path, limit: 1 << 28) else { return false }
+    return bytes.split(separator: UInt8(ascii: "\n")).contains { line in
+      guard let entry = try? JSONValue(parsing: line), entry["event"]?.string == event else { return false }
+      return details.allSatisfy { entry[$0.0]?.string == $0.1 }
     }
   }
 

@@ -22,6 +22,12 @@ package struct TrainerState: Sendable, Equatable {
 }
 
 extension TrainerState {
+  /// Whether both are of the same step of the same course, whatever the settings of their runs.
+  package func isSamePoint(as other: Self) -> Bool {
+    globalStep == other.globalStep && numInputTokensSeen == other.numInputTokensSeen
+      && JSONValue.array(logHistory.map(\.json)).serialized() == JSONValue.array(other.logHistory.map(\.json)).serialized()
+  }
+
   /// Keys sorted and two spaces of indentation, as transformers writes the file.
   package var text: String { json.serialized(indent: 2) + "\n" }
 
@@ -66,7 +72,10 @@ extension TrainerState {
       }
       return value
     }
-    func integer(_ name: String) throws(TrainerStateError) -> Int? { try member(name, "a whole number", \.integer) }
+    func integer(_ name: String) throws(TrainerStateError) -> Int? {
+      // Counts go on from here, and must not overflow.
+      try member(name, "a whole number up to 2^53") { $0.integer.flatMap { (0...(1 << 53)).contains($0) ? $0 : nil } }
+    }
 
     guard let globalStep = try integer("global_step") else {
       throw TrainerStateError(file: file, reason: "global_step is missing")

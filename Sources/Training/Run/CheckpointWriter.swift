@@ -17,13 +17,15 @@ final class CheckpointWriter {
     var step: Int
     /// nil when it is complete.
     var failure: (any Error)?
+    /// What kept older checkpoints from being removed.
+    var removalFailure: (any Error)?
     /// Seconds that the step loop was held up, and that writing took beside it.
     var stallSeconds: Double
     var writeSeconds: Double
   }
 
   /// What is to be written: the same moment of training on all ranks.
-  struct Content {
+  struct Snapshot {
     /// Empty but on rank 0, unless nothing goes on beside writing.
     let parameters: UnsafeBufferPointer<Float>
     let moments: any MomentSource
@@ -31,8 +33,8 @@ final class CheckpointWriter {
     let ranks: RankGroup
   }
 
-  /// Writes a checkpoint; called on all ranks.
-  typealias Body = (Content) throws -> Void
+  /// Writes a checkpoint and removes older ones; called on all ranks. Returns what kept it from removing them.
+  typealias Body = (Snapshot) throws -> (any Error)?
 
   /// Whether writing goes on beside training; not without `MPI_THREAD_MULTIPLE`.
   let isConcurrent: Bool
@@ -42,10 +44,12 @@ final class CheckpointWriter {
   private let ranks: RankGroup
   private let parameters: AlignedBuffer<Float>
   private let moments: MomentSnapshot
+  private let takesMoments: Bool
   private var underWay: (thread: Thread, work: Work)?
 
   /// A collective call. Memory for the copies is taken, but not touched before the first one.
-  init(_ step: ORPOStep, _ communicator: Communicator, _ pool: ThreadPool) throws {
+  /// - Parameter takesMoments: whether this rank's moments are to be written, or travel to the rank that writes them.
+  init(_ step: ORPOStep, _ communicator: Communicator, _ pool: ThreadPool, takesMoments: Bool) throws {
     self.step = step
     self.communicator = communicator
     self.pool = pool
@@ -53,10 +57,11 @@ final class CheckpointWriter {
     isConcurrent = communicator.worldSize == 1 || communicator.threadLevel == .multiple
     parameters = AlignedBuffer(count: isConcurrent && communicator.isRoot ? step.decoder.parameters.count : 0)
     moments = MomentSnapshot(of: step.optimizer)
+    self.takesMoments = takesMoments
   }
 
   /// Memory for the copies on this rank, once the first one was made.
-  var bytes: Int { isConcurrent ? parameters.bytes + moments.bytes : 0 }
+  var bytes: Int { isConcurrent ? parameters.bytes + (takesMoments ? moments.bytes : 0) : 0 }
 
   /// Copies what is to be written and starts; waits for the checkpoint before.
   /// - Returns: the outcome of the one before, where nobody has asked for it yet, and of this one where it is done already.
@@ -65,9 +70,9 @@ final class CheckpointWriter {
     let began = CommunicationTotals.now()
     let before = try finish()
     if communicator.isRoot { pool.copy(UnsafeBufferPointer(step.decoder.parameters), to: parameters.pointer) }
-    moments.take(pool)
-    let content = Content(parameters: UnsafeBufferPointer(parameters.values), moments: moments, ranks: ranks)
-    nonisolated(unsafe) let write = { try body(content) }
+    if takesMoments { moments.take(pool) }
+    let snapshot = Snapshot(parameters: UnsafeBufferPointer(parameters.values), moments: moments, ranks: ranks)
+    nonisolated(unsafe) let write = { try body(snapshot) }
     let work = Work(step: done, stallSeconds: CommunicationTotals.now() - began, write)
     let thread = Thread { work.run() }
     thread.stackSize = 4 << 20
@@ -79,9 +84,9 @@ final class CheckpointWriter {
   /// Writes what is in memory now, with nothing going on beside it, after the checkpoint before.
   func writeNow(step done: Int, _ body: @escaping Body) throws -> Outcome {
     let began = CommunicationTotals.now()
-    let content = Content(
+    let snapshot = Snapshot(
       parameters: UnsafeBufferPointer(step.decoder.parameters), moments: step.optimizer, ranks: ranks)
-    let work = Work(step: done, stallSeconds: 0) { try body(content) }
+    let work = Work(step: done, stallSeconds: 0) { try body(snapshot) }
     work.run()
     var outcome = try work.outcome()
     outcome.stallSeconds = CommunicationTotals.now() - began
@@ -106,11 +111,11 @@ final class CheckpointWriter {
   private final class Work: @unchecked Sendable {
     private let step: Int
     private let stallSeconds: Double
-    private let body: () throws -> Void
+    private let body: () throws -> (any Error)?
     private let done = NSCondition()
-    private var result: Result<Double, any Error>?
+    private var result: Result<(seconds: Double, removalFailure: (any Error)?), any Error>?
 
-    init(step: Int, stallSeconds: Double, _ body: @escaping () throws -> Void) {
+    init(step: Int, stallSeconds: Double, _ body: @escaping () throws -> (any Error)?) {
       self.step = step
       self.stallSeconds = stallSeconds
       self.body = body
@@ -120,7 +125,7 @@ final class CheckpointWriter {
 
     func run() {
       let began = CommunicationTotals.now()
-      let found = Result { try body() }.map { CommunicationTotals.now() - began }
+      let found = Result { try body() }.map { (seconds: CommunicationTotals.now() - began, removalFailure: $0) }
       done.withLock {
         result = found
         done.broadcast()
@@ -134,8 +139,9 @@ final class CheckpointWriter {
     /// - Throws: what MPI said; anything else is the checkpoint's failure, not the run's.
     func outcome() throws -> Outcome {
       switch done.withLock({ result }) {
-      case .success(let seconds)?:
-        return Outcome(step: step, failure: nil, stallSeconds: stallSeconds, writeSeconds: seconds)
+      case .success((let seconds, let removalFailure))?:
+        return Outcome(
+          step: step, failure: nil, removalFailure: removalFailure, stallSeconds: stallSeconds, writeSeconds: seconds)
       case .failure(let error as MPIError)?: throw error
       case .failure(let error)?:
         return Outcome(step: step, failure: error, stallSeconds: stallSeconds, writeSeconds: 0)

@@ -1,9 +1,11 @@
 import Collectives
 import Foundation
 import Glibc
+import JSON
 
 /// A fault on purpose, for trying out what a run, its scripts and its people do about one: the environment variable
-/// `ORPO_DIST_DRILL`, such as `flip-gradient@step=5,rank=1`. It strikes once, in that step of a run's first attempt at it.
+/// `ORPO_DIST_DRILL`, such as `flip-gradient@step=20,rank=1`. It strikes once, in that step of a run's first attempt at it; what the run is started again
+/// with afterwards does it no harm.
 struct Drill: Equatable {
   enum Kind: String, CaseIterable {
     /// One of the rank's gradients becomes 1e30, as by a flipped bit of its exponent.
@@ -34,6 +36,8 @@ struct Drill: Equatable {
     }
     return drill
   }
+
+  var text: String { "\(kind.rawValue)@step=\(step),rank=\(rank)" }
 
   init?(_ text: String) {
     let parts = text.split(separator: "@", omittingEmptySubsequences: false)
@@ -68,4 +72,35 @@ struct Drill: Equatable {
 /// A drill that cannot be understood; every rank has the same environment.
 struct DrillError: Error, CustomStringConvertible {
   var description: String
+}
+
+extension TrainingRun {
+  /// Announces a drill, and leaves out one that was done before.
+  func announceDrill() throws {
+    guard let drill else { return }
+    let wasDone = try communicator.fromRoot {
+      let path = configuration.outputDir + "/" + RunJournal.fileName
+      return RunJournal.holds("drill", [("drill", drill.text)], path: path) ? [1] : []
+    }
+    if wasDone.isEmpty {
+      job.note(
+        "warning: \(Drill.variable): a fault on purpose, \(drill.kind.rawValue) in step \(drill.step) on rank \(drill.rank)"
+      )
+    } else {
+      job.note(
+        "note: \(Drill.variable): \(drill.text) was done before in \(configuration.outputDir), and is not done again")
+      self.drill = nil
+    }
+  }
+
+  /// The drill that is due in this step, on the rank it is meant for. What it does may leave nobody to note it afterwards.
+  func dueDrill(step number: Int) throws -> Drill? {
+    guard let drill, drill.step == number else { return nil }
+    self.drill = nil
+    _ = try communicator.fromRoot {
+      journal?.append("drill", step: number - 1, [("drill", .string(drill.text))])
+      return []
+    }
+    return drill.rank == communicator.rank ? drill : nil
+  }
 }

@@ -2,6 +2,7 @@ package import Collectives
 package import Decoder
 import JSON
 package import Kernels
+import ModelFiles
 import Packing
 package import Preferences
 import Tensors
@@ -14,7 +15,7 @@ package final class Job {
   package let pool: ThreadPool
   package let isRoot: Bool
   /// What this rank is doing, for `Heartbeat`.
-  package let progress = RankProgress()
+  package let progress = RankProgress { WritableFile.bytesWritten }
 
   /// - Parameter threads: of this rank; nil shares a host's cores among its ranks.
   package init(_ communicator: Communicator, threads: Int?) throws {

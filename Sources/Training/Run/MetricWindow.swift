@@ -1,7 +1,8 @@
 package import JSON
 import ORPO
 
-/// Steps since the last log, averaged under the names of the log. Skipped steps take time and nothing else.
+/// Steps since the last log, averaged under the names of the log. Loss, other metrics and the norm are those of steps that were
+/// not skipped, time, tokens and imbalance those of all.
 package struct MetricWindow: Equatable {
   private var metrics = ORPOMetrics()
   private var steps = 0
@@ -75,10 +76,14 @@ extension MetricWindow {
     ]
   }
 
+  private static func count(_ json: JSONValue?) -> Int? {
+    json?.integer.flatMap { (0...RunCheckpoint.mostCounted).contains($0) ? $0 : nil }
+  }
+
   /// nil unless `json` wrote it.
   package init?(_ json: JSONValue) {
     guard let values = json["metrics"]?.array?.compactMap(\.double), values.count == ORPOMetrics.valueCount,
-      let steps = json["steps"]?.integer, let skipped = json["skipped"]?.integer, let tokens = json["tokens"]?.integer,
+      let steps = Self.count(json["steps"]), let skipped = Self.count(json["skipped"]), let tokens = Self.count(json["tokens"]),
       let seconds = json["seconds"]?.double, let operations = json["operations"]?.double,
       let imbalance = json["imbalance"]?.double, let rate = json["last_learning_rate"]?.double
     else { return nil }

@@ -21,6 +21,11 @@ enum OutputFolder {
       }
     }
     guard case .checkpoint(let directory) = start else { return }
+    // The run may have saved others since, and removed this one.
+    let hasOthers = try communicator.together {
+      job.isRoot ? try !CheckpointStore(outputDirectory: configuration.outputDir).steps().isEmpty : false
+    }
+    if try communicator.allGather(hasOthers ? 1 : 0).contains(1) { return }
     let first = try communicator.allGather(Folders.exists(directory) ? 1 : 0).firstIndex(of: 1)
     try communicator.together {
       guard let first else {

@@ -6,9 +6,13 @@ import ModelFiles
 package import Tensors
 
 /// A run's state as files and back: parameters, moments, where it stands, and what it must not be mixed up with.
-package struct RunCheckpoint {
+package enum RunCheckpoint {
   package static let stateFile = "training_state.json"
   package static let trainerStateFile = "trainer_state.json"
+  /// What the run's state may take, whose file names its size itself: log entries of a million steps.
+  package static let mostStateBytes = 1 << 29
+  /// Beyond any run; sums of two such counts are numbers still.
+  static let mostCounted = 1 << 53
 
   /// Where a run stands; every rank knows it.
   package struct Progress: Sendable, Equatable {
@@ -20,14 +24,15 @@ package struct RunCheckpoint {
     package var skippedInARow = 0
     /// Whether the run stopped before the evaluation that belongs after this step was over.
     package var evaluationDue = false
+    package var norms = NormHistory()
 
     init() {}
 
     /// - Parameter stored: what `Identity.bytes` wrote.
     init(_ stored: JSONValue, checkpoint: String) throws(ResumeError) {
       func count(_ key: String) throws(ResumeError) -> Int {
-        guard let value = stored[key]?.integer, value >= 0 else {
-          throw ResumeError("\(checkpoint)/\(stateFile): \(key) must be a whole number")
+        guard let value = stored[key]?.integer, (0...mostCounted).contains(value) else {
+          throw ResumeError("\(checkpoint)/\(stateFile): \(key) must be a whole number of at most \(mostCounted)")
         }
         return value
       }
@@ -36,18 +41,22 @@ package struct RunCheckpoint {
       skippedSteps = try count("skipped_steps")
       skippedInARow = try count("skipped_in_a_row")
       evaluationDue = stored["evaluation_due"]?.bool ?? false
+      norms = NormHistory((stored["recent_norms"]?.array ?? []).compactMap(\.double))
     }
 
+    /// As ranks tell it each other.
     var bytes: [UInt8] {
-      [step, optimizerSteps, skippedSteps, skippedInARow, evaluationDue ? 1 : 0].withUnsafeBytes { Array($0) }
+      let counts = [step, optimizerSteps, skippedSteps, skippedInARow, evaluationDue ? 1 : 0].map(UInt64.init)
+      return (counts + norms.values.map(\.bitPattern)).withUnsafeBytes { Array($0) }
     }
 
     init(bytes: [UInt8]) {
-      let counts = bytes.withUnsafeBytes { bytes in
-        (0..<5).map { bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
+      let words = bytes.withUnsafeBytes { bytes in
+        stride(from: 0, to: bytes.count, by: 8).map { bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self) }
       }
-      (step, optimizerSteps, skippedSteps, skippedInARow) = (counts[0], counts[1], counts[2], counts[3])
-      evaluationDue = counts[4] == 1
+      (step, optimizerSteps, skippedSteps, skippedInARow) = (Int(words[0]), Int(words[1]), Int(words[2]), Int(words[3]))
+      evaluationDue = words[4] == 1
+      norms = NormHistory(words[5...].map(Double.init(bitPattern:)))
     }
   }
 
@@ -68,12 +77,15 @@ package struct RunCheckpoint {
     }
 
     /// The training state, as stored.
-    func bytes(_ progress: Progress, totalSteps: Int, window: MetricWindow) -> [UInt8] {
+    /// - Parameter origin: the checkpoint that the run was told to begin with, if any.
+    func bytes(_ progress: Progress, totalSteps: Int, window: MetricWindow, origin: String?) -> [UInt8] {
       let head: [(key: String, value: JSONValue)] = [
         ("format", 1), ("step", .integer(progress.step)), ("total_steps", .integer(totalSteps)),
         ("optimizer_steps", .integer(progress.optimizerSteps)),
         ("skipped_steps", .integer(progress.skippedSteps)), ("skipped_in_a_row", .integer(progress.skippedInARow)),
         ("evaluation_due", .bool(progress.evaluationDue)),
+        ("recent_norms", .array(progress.norms.values.map { .double($0) })),
+        (originKey, origin.map { .string($0) } ?? .null),
       ]
       let object = JSONObject(head + members + [("log_window", window.json)])
       return Array((JSONValue.object(object).serialized(indent: 2) + "\n").utf8)
@@ -102,6 +114,8 @@ package struct RunCheckpoint {
       }
     }
   }
+
+  static let originKey = "resumed_from"
 
   /// Contents of a checkpoint folder, or of a model's.
   /// - Parameter moments: the file of AdamW's moments; `nil` for a model alone.

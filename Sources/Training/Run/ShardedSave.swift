@@ -13,10 +13,10 @@ struct ShardedSave {
   private var leader: Int { disks.leaders[ranks.rank] }
   private var isLeader: Bool { ranks.rank == leader }
 
-  /// Writes `checkpoint-STEP`; on each disk only the newest `limit` ones stay. A collective call.
+  /// Writes `checkpoint-STEP`. A collective call.
   /// - Throws: `RankFailures` on all ranks, naming those that failed; then no new folder is left, and earlier checkpoints are
   ///   as they were. `MPIError`.
-  func write(step: Int, _ contents: CheckpointContents, limit: Int?) throws {
+  func write(step: Int, _ contents: CheckpointContents) throws {
     var draft: CheckpointDraft?
     do {
       try ranks.together { draft = isLeader ? try CheckpointDraft(store, step: step) : nil }
@@ -37,7 +37,12 @@ struct ShardedSave {
       throw error
     }
     draft?.settle()
-    try ranks.together { if isLeader, let limit { _ = try store.prune(limit: limit) } }
+  }
+
+  /// On each disk only the newest `limit` checkpoints up to that of step `saved` stay. A collective call.
+  /// - Throws: `RankFailures` on all ranks; `MPIError`.
+  func prune(keeping limit: Int, upTo saved: Int) throws {
+    try ranks.together { if isLeader { _ = try store.prune(keeping: limit, upTo: saved) } }
   }
 
   /// What all ranks wrote, in rank order; the same on all.

@@ -4,14 +4,16 @@ import Kernels
 import Synchronization
 
 /// USR1 and TERM, by which schedulers and launchers announce that a job is to end: the first asks the run to save and stop at
-/// the end of its step, a second one ends the process at once.
+/// the end of its step, a second one of the same kind ends the process at once. One of each is what schedulers send whose time
+/// limit comes after their warning; there is still time to save then.
 package enum StopSignals {
-  /// The signal that was received first; 0 before. Read and written by a signal handler, hence nothing but atomics.
-  private static let first = Atomic<Int32>(0)
-  private static let firstSeconds = Atomic<Int>(0)
+  /// Seconds, of a clock that begins with the machine, in which the first of each kind was received; 0 before. Read and written
+  /// by a signal handler, hence nothing but atomics.
+  private static let userSignal = Atomic<Int>(0)
+  private static let termination = Atomic<Int>(0)
 
   /// Launchers pass a signal on in several ways, and some processes get it twice.
-  private static let repeatSeconds = 3
+  private static var repeatSeconds: Int { 3 }
 
   private static let numbers = [SIGUSR1, SIGTERM]
 
@@ -21,7 +23,7 @@ package enum StopSignals {
   /// and what the kernel puts below it for a signal handler destroys whatever lies there.
   static func listen(besides pool: ThreadPool) {
     // Initialised here, not in a handler.
-    _ = (first.load(ordering: .relaxed), firstSeconds.load(ordering: .relaxed))
+    _ = (userSignal.load(ordering: .relaxed), termination.load(ordering: .relaxed))
     pool.run { _ in setMask(SIG_BLOCK) }
     setMask(SIG_BLOCK)
     for number in numbers {
@@ -52,23 +54,21 @@ package enum StopSignals {
     pthread_sigmask(how, &set, nil)
   }
 
-  /// Name of the signal that asks this process to stop; nil as long as none does.
+  /// Name of the signal that asks this process to stop, the earlier one of two; nil as long as none does.
   package static var received: String? {
-    switch first.load(ordering: .acquiring) {
-    case 0: nil
-    case SIGTERM: "SIGTERM"
-    default: "SIGUSR1"
-    }
+    let (user, terminate) = (userSignal.load(ordering: .acquiring), termination.load(ordering: .acquiring))
+    if user == 0, terminate == 0 { return nil }
+    return user == 0 || terminate != 0 && terminate < user ? "SIGTERM" : "SIGUSR1"
   }
 
   /// Only what a signal handler may do.
   private static func receive(_ number: Int32) {
     var now = timespec()
     clock_gettime(CLOCK_MONOTONIC, &now)
-    if first.compareExchange(expected: 0, desired: number, ordering: .acquiringAndReleasing).exchanged {
-      firstSeconds.store(now.tv_sec, ordering: .releasing)
-    } else if now.tv_sec - firstSeconds.load(ordering: .acquiring) > repeatSeconds {
-      _exit(128 + number)
-    }
+    let (isFirst, earlier) =
+      number == SIGTERM
+      ? termination.compareExchange(expected: 0, desired: now.tv_sec, ordering: .acquiringAndReleasing)
+      : userSignal.compareExchange(expected: 0, desired: now.tv_sec, ordering: .acquiringAndReleasing)
+    if !isFirst, now.tv_sec - earlier > repeatSeconds { _exit(128 + number) }
   }
 }

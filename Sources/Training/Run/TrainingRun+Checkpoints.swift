@@ -13,11 +13,18 @@ extension TrainingRun {
   /// All ranks get the checkpoint's parameters and state, and the moments they keep, from whichever ranks have its files on
   /// their disks. False when there is nothing to resume.
   func restore() throws -> Bool {
-    guard let found = try findCheckpoint() else {
+    let newest = try newestCheckpoint()
+    guard let found = try chosen(newest) else {
       if start != .automatic { job.note("no checkpoint in \(configuration.outputDir): starting from the beginning") }
       return false
     }
     try restoreState(found)
+    if let newest, newest.step > found.step {
+      throw CheckpointSearch.Unusable(
+        description:
+          "\(configuration.outputDir) holds \(CheckpointStore.name(newest.step)), of another course of training than the one that is to go on from \(found.directory): move its later checkpoints away, or choose another output_dir"
+      )
+    }
     step.optimizer.stepCount = progress.optimizerSteps
     try communicator.together {
       if communicator.rank == found.reader { try RunCheckpoint.loadModel(found.own, into: step.decoder) }
@@ -28,14 +35,16 @@ extension TrainingRun {
     return true
   }
 
-  /// Where the run stands, checked by rank 0, which keeps its logs.
+  /// A file of the run's state in a checkpoint, on all ranks.
+  private func contents(_ name: String, of found: FoundCheckpoint) throws -> [UInt8] {
+    try communicator.from(found.reader) { try found.own.bytes(of: name, limit: RunCheckpoint.mostStateBytes) }
+  }
+
+  /// Where the run stands, which rank 0 checks. All ranks get `progress`, rank 0 what it keeps for all: logs and their state.
   private func restoreState(_ found: FoundCheckpoint) throws {
-    func contents(_ name: String) throws -> [UInt8] {
-      try communicator.from(found.reader) { try found.own.bytes(of: name) }
-    }
-    let stateText = try contents(RunCheckpoint.stateFile)
-    let trainerText = try contents(RunCheckpoint.trainerStateFile)
-    let settings = start == .automatic ? try contents(Self.configurationFile) : nil
+    let stateText = try contents(RunCheckpoint.stateFile, of: found)
+    let trainerText = try contents(RunCheckpoint.trainerStateFile, of: found)
+    let settings = start == .automatic ? try contents(Self.configurationFile, of: found) : nil
     let bytes = try communicator.fromRoot {
       let stateFile = found.directory + "/" + RunCheckpoint.stateFile
       let stored: JSONValue
@@ -48,11 +57,16 @@ extension TrainingRun {
         return wanted % perStep == 0 ? wanted / perStep : nil
       }
       let progress = try RunCheckpoint.Progress(stored, checkpoint: found.directory)
+      guard progress.step == found.step else {
+        throw ResumeError("\(stateFile): it is of step \(progress.step), the checkpoint of step \(found.step)")
+      }
       guard let window = stored["log_window"].flatMap(MetricWindow.init) else {
         throw ResumeError("\(stateFile): log_window is missing or damaged")
       }
       state = try TrainerState(parsing: trainerText, file: found.directory + "/" + RunCheckpoint.trainerStateFile)
       self.window = window
+      origin = stored[RunCheckpoint.originKey]?.string
+      if case .checkpoint(let directory) = start, found.directory == directory { origin = Self.absolute(directory) }
       job.note("continuing from \(found.directory)" + (found.reader == 0 ? "" : ", which rank \(found.reader) has"))
       if let planned = stored["total_steps"]?.integer, planned != totalSteps {
         job.note(
@@ -83,11 +97,12 @@ extension TrainingRun {
     }
   }
 
-  /// The checkpoint to go on from, on all ranks.
-  private func findCheckpoint() throws -> FoundCheckpoint? {
+  /// The newest checkpoint of the output folder that can be used, on all ranks; those that cannot are named.
+  private func newestCheckpoint() throws -> FoundCheckpoint? {
     let search = CheckpointSearch(communicator: communicator)
-    if case .checkpoint(let directory) = start { return try search.open(directory) }
-    let (found, damaged) = try search.newest(in: store)
+    var (found, damaged) = try search.newest(in: store)
+    // Another start of this run that saves at this moment may have removed the ones that were listed.
+    if found == nil, !damaged.isEmpty { (found, damaged) = try search.newest(in: store) }
     for damaged in damaged {
       job.note("warning: \(damaged.name) cannot be used: \(damaged.reason)")
       journal?.append(
@@ -103,6 +118,29 @@ extension TrainingRun {
     return found
   }
 
+  /// The checkpoint to go on from, on all ranks. The command that named one, given again, goes on from what it has saved since.
+  private func chosen(_ newest: FoundCheckpoint?) throws -> FoundCheckpoint? {
+    guard case .checkpoint(let directory) = start else { return newest }
+    if let newest, try isSameCourse(newest, from: directory) { return newest }
+    return try CheckpointSearch(communicator: communicator).open(directory)
+  }
+
+  /// Whether a checkpoint is of a run with these settings that was told to begin with the one in `directory`.
+  private func isSameCourse(_ found: FoundCheckpoint, from directory: String) throws -> Bool {
+    let stateText = try contents(RunCheckpoint.stateFile, of: found)
+    let settings = try contents(Self.configurationFile, of: found)
+    let answer = try communicator.fromRoot {
+      let origin = (try? JSONValue(parsing: stateText))?[RunCheckpoint.originKey]?.string
+      let isSame =
+        origin == Self.absolute(directory)
+        && configuration.differenceInResults(from: String(decoding: settings, as: UTF8.self)) == nil
+      return isSame ? [1] : []
+    }
+    return !answer.isEmpty
+  }
+
+  private static func absolute(_ path: String) -> String { URL(filePath: path).standardizedFileURL.path }
+
   /// Whoever starts the same command again means to go on; whoever changed something that changes results must say so.
   private func requireSameRun(_ checkpoint: String, _ settings: [UInt8]) throws {
     guard let difference = configuration.differenceInResults(from: String(decoding: settings, as: UTF8.self)) else {
@@ -116,6 +154,7 @@ extension TrainingRun {
   /// Begins to save `checkpoint-N`, which goes on while training does; that it cannot be written is a warning, and training
   /// goes on to the next save. Parameters of which ranks have different ones are not worth saving.
   func save(step done: Int) throws {
+    job.progress.enter(.checkpoint)
     try requireClaim(at: done)
     try requireSameParameters(at: done)
     for outcome in try writer.start(step: done, writing(step: done)) { note(outcome) }
@@ -123,6 +162,7 @@ extension TrainingRun {
 
   /// Saves `checkpoint-N` and waits for it. Whether it could, on all ranks.
   func saveNow(step done: Int) throws -> Bool {
+    job.progress.enter(.checkpoint)
     try requireClaim(at: done)
     try requireSameParameters(at: done)
     for outcome in try writer.finish() { note(outcome) }
@@ -137,7 +177,7 @@ extension TrainingRun {
   private func writing(step done: Int) -> CheckpointWriter.Body {
     let stateFiles = [
       (RunCheckpoint.trainerStateFile, Array(state.text.utf8)),
-      (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window)),
+      (RunCheckpoint.stateFile, identity.bytes(progress, totalSteps: totalSteps, window: window, origin: origin)),
       (Self.configurationFile, Array(configuration.resolvedYAML.utf8)),
     ]
     let (store, modelFiles, limit) = (store, modelFiles, configuration.saveTotalLimit)
@@ -146,24 +186,31 @@ extension TrainingRun {
       RunCheckpoint.contents(layout, parameters, moments: moments, modelFiles: modelFiles, stateFiles: stateFiles)
     }
     guard let disks else {
-      return { content in
-        let stream = MomentStream(content.moments, reducer, over: content.ranks)
-        try stream.serving {
-          _ = try store.save(step: done, contents: contents(content.parameters, MomentFiles.whole(layout, stream)))
-          if let limit { _ = try store.prune(limit: limit) }
+      return { snapshot in
+        let stream = MomentStream(snapshot.moments, reducer, over: snapshot.ranks)
+        return try stream.serving {
+          try store.save(step: done, contents: contents(snapshot.parameters, MomentFiles.whole(layout, stream)))
+          return try Self.failure { if let limit { try store.prune(keeping: limit, upTo: done) } }
         }
       }
     }
-    return { content in
-      let ranks = content.ranks
+    return { snapshot in
+      let ranks = snapshot.ranks
       let shard = MomentFiles.shard(
-        layout, MomentShard(content.moments, reducer), of: ranks.size, rank: ranks.rank)
-      try ShardedSave(store: store, disks: disks, ranks: ranks).write(
+        layout, MomentShard(snapshot.moments, reducer), of: ranks.size, rank: ranks.rank)
+      let save = ShardedSave(store: store, disks: disks, ranks: ranks)
+      try save.write(
         step: done,
         ranks.rank == 0
-          ? contents(content.parameters, shard) : CheckpointContents(model: [], tensorFiles: [shard]),
-        limit: limit)
+          ? contents(snapshot.parameters, shard) : CheckpointContents(model: [], tensorFiles: [shard]))
+      return try Self.failure { if let limit { try save.prune(keeping: limit, upTo: done) } }
     }
+  }
+
+  /// Why something failed that a run can do without; what MPI says is the run's failure.
+  private static func failure(_ body: () throws -> Void) throws -> (any Error)? {
+    do { try body() } catch let error as MPIError { throw error } catch { return error }
+    return nil
   }
 
   /// What became of a checkpoint.
@@ -173,14 +220,22 @@ extension TrainingRun {
       journal?.append(
         "checkpoint_saved", step: outcome.step,
         [("stall_seconds", .double(outcome.stallSeconds)), ("write_seconds", .double(outcome.writeSeconds))])
+      if let failure = outcome.removalFailure {
+        console?.note(
+          "warning: \(CheckpointStore.name(outcome.step)) is saved; older ones could not be removed (save_total_limit): \(Self.line(failure))")
+      }
       return
     }
-    // Of several ranks one line each.
-    let cause = "\(failure)".split(whereSeparator: \.isNewline).joined(separator: "; ")
+    let cause = Self.line(failure)
     journal?.append("checkpoint_failed", step: outcome.step, [("error", .string(cause))])
     console?.note(
       "warning: checkpoint-\(outcome.step) could not be saved: \(cause); training goes on, earlier checkpoints are untouched"
     )
+  }
+
+  /// An error in a line; that of several ranks has one each.
+  private static func line(_ error: any Error) -> String {
+    "\(error)".split(whereSeparator: \.isNewline).joined(separator: "; ")
   }
 
   /// - Throws: on all ranks, when they hold different parameters: none of them can be trusted then.

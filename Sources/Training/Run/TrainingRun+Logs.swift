@@ -73,7 +73,10 @@ extension TrainingRun {
 
   /// Breaks off, with `progress.evaluationDue` set, when a rank is asked to stop meanwhile.
   func evaluate(step done: Int) throws {
-    guard let evaluationPlan else { return }
+    guard let evaluationPlan else {
+      progress.evaluationDue = false
+      return
+    }
     let began = ProcessInfo.processInfo.systemUptime
     let evaluated = try reporting(.evaluating) {
       try step.evaluation.metrics(of: evaluationPairs, plan: evaluationPlan) { StopSignals.received != nil }

@@ -12,9 +12,9 @@ extension TrainingRun {
   func soundStep(_ index: Int, learningRate: Double) throws -> ORPOStep.Outcome {
     func attempt() throws -> ORPOStep.Outcome {
       try step.run(
-        index, learningRate: learningRate, normLimit: norms.limit, asksToStop: asksToStop)
+        index, learningRate: learningRate, normLimit: progress.norms.limit, asksToStop: asksToStop)
     }
-    let drill = drill?.step == index + 1 && drill?.rank == communicator.rank ? drill : nil
+    let drill = try dueDrill(step: index + 1)
     if let drill { step.disturb = { drill.strike(gradients: $0) } }
     var outcome = try attempt()
     if outcome.isSkipped {
@@ -25,7 +25,7 @@ extension TrainingRun {
         journal?.append("step_retried", step: index + 1, [("cause", .string(cause))])
       }
     }
-    if !outcome.isSkipped { norms.add(outcome.gradientNorm) }
+    if !outcome.isSkipped { progress.norms.add(outcome.gradientNorm) }
     drill?.strike(parameters: step.decoder.parameters)
     return outcome
   }

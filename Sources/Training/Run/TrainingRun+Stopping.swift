@@ -21,12 +21,12 @@ extension TrainingRun {
       throw TrainingStopped(
         description:
           "stopped at step \(done) of \(totalSteps), checkpoint-\(done) is complete: the same command goes on from there",
-        exitCode: TrainingStopped.startAgain)
+        exitCode: TrainingStopped.startAgain, wasAsked: true)
     }
     throw TrainingStopped(
       description: "stopped at step \(done) of \(totalSteps), which could not be saved"
         + (earlier ? "; the same command goes on from an earlier checkpoint" : ""),
-      exitCode: earlier ? TrainingStopped.startAgain : 1)
+      exitCode: earlier ? TrainingStopped.startAgain : 1, wasAsked: true)
   }
 
   /// Ends a run that was asked to before its first step: there is nothing to save that is not saved.
@@ -38,7 +38,7 @@ extension TrainingRun {
     log?.finish()
     throw TrainingStopped(
       description: "stopped before step \(progress.step + 1) of \(totalSteps): the same command begins here again",
-      exitCode: TrainingStopped.startAgain)
+      exitCode: TrainingStopped.startAgain, wasAsked: true)
   }
 
   /// Which rank was asked by which signal.
@@ -54,10 +54,16 @@ extension TrainingRun {
     watch?.enter(.saving)
   }
 
-  /// Whether the model of a run that is over lies in the output folder.
+  /// Whether the model of this run, which is over, lies in the output folder: not one of fewer steps, nor one that was being
+  /// written when the run ended.
   func hasFinalModel() throws -> Bool {
     let found = try communicator.fromRoot {
-      (try? SafetensorsFolder(directory: configuration.outputDir)) == nil ? [] : [1]
+      let path = configuration.outputDir + "/" + RunCheckpoint.trainerStateFile
+      guard let bytes = try? ReadableFile.contents(ifPresent: path, limit: RunCheckpoint.mostStateBytes),
+        let saved = try? TrainerState(parsing: bytes, file: path), saved.isSamePoint(as: state),
+        (try? SafetensorsFolder(directory: configuration.outputDir)) != nil
+      else { return [] }
+      return [1]
     }
     return !found.isEmpty
   }

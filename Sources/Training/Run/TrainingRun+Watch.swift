@@ -80,13 +80,14 @@ extension TrainingRun {
       return
     }
     let message = "\(error)"
-    switch (error as? TrainingStopped)?.exitCode {
-    case TrainingStopped.startAgain:
+    let stop = error as? TrainingStopped
+    switch stop?.exitCode {
+    case TrainingStopped.startAgain where stop?.wasAsked == true:
       journal?.append("stopped", step: state.globalStep, [("message", .string(message))])
       watch?.enter(.stopped, message: message)
     case TrainingStopped.takenOver:
-      // The status is the other start's.
       journal?.append("taken_over", step: state.globalStep, [("message", .string(message))])
+      watch?.giveUp(message: message)
     default:
       journal?.append("failed", step: state.globalStep, [("message", .string(message))])
       watch?.enter(.failed, message: message)

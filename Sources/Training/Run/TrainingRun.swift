@@ -53,13 +53,16 @@ package final class TrainingRun {
   /// On rank 0.
   var watch: StatusWriter?
   let dataReport: JSONValue
+  /// On rank 0: the checkpoint that the run was told to begin with, or that it continues a run that was.
+  var origin: String?
   var state = TrainerState()
   var window = MetricWindow()
   var progress = RunCheckpoint.Progress()
   var trace: StepTrace?
-  var norms = NormHistory()
+  /// Steps done when this start began.
+  var firstStep = 0
   /// A fault that was asked for.
-  let drill: Drill?
+  var drill: Drill?
 
   /// Sets everything up: model, data, memory; all ranks together.
   package init(_ configuration: TrainingConfiguration, from start: Start, job: Job, chat: ChatRenderer?) throws {
@@ -71,11 +74,6 @@ package final class TrainingRun {
     communicator = job.communicator
     store = CheckpointStore(outputDirectory: configuration.outputDir)
     drill = try communicator.together { try Drill.fromEnvironment() }
-    if let drill {
-      job.note(
-        "warning: \(Drill.variable): a fault on purpose, \(drill.kind.rawValue) in step \(drill.step) on rank \(drill.rank)"
-      )
-    }
     try OutputFolder.check(configuration, start, job)
     disks = configuration.saveSharded ? try OutputDisks(store, communicator) : nil
     try OutputFolder.clear(store, disks, job)
@@ -112,7 +110,8 @@ package final class TrainingRun {
       memory: configuration.stepMemory, communicator: communicator, pool: job.pool, zeroStage: configuration.zeroStage,
       wireDType: configuration.wireDType, evaluationPairs: data.evaluation)
     step.progress = job.progress
-    writer = try CheckpointWriter(step, communicator, job.pool)
+    writer = try CheckpointWriter(
+      step, communicator, job.pool, takesMoments: configuration.zeroStage > 0 || disks != nil || communicator.isRoot)
     locations = data.locations
     skippedPairs = data.trainingReport?.rowsLeftOut ?? 0
     dataReport = data.reportJSON
@@ -138,13 +137,16 @@ package final class TrainingRun {
       }
       try reportStart()
       try beginTrace(first: first)
-      if progress.evaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
+      let isEvaluationDue = progress.evaluationDue
+      if isEvaluationDue || first == 0 && configuration.evalOnStart { try evaluate(step: first) }
       try stopBeforeTraining()
+      // The checkpoint of the last step says no more that its evaluation is due.
+      if first == totalSteps, isEvaluationDue { _ = try saveNow(step: first) }
       for index in first..<max(totalSteps, first) { try train(index) }
       try finish()
     } catch {
       // Where all ranks are here, what is being written comes to its end before MPI does.
-      if error is any RaisedOnEveryRank { _ = try writer.finish() }
+      if error is any RaisedOnEveryRank { for outcome in try writer.finish() { note(outcome) } }
       recordEnd(error)
       throw error
     }
@@ -175,6 +177,10 @@ package final class TrainingRun {
     progress.step = done
     progress.optimizerSteps = step.optimizer.stepCount
     watch?.stepped(figures(outcome, seconds: seconds))
+    // The scripts that start a run again look for this line: from here on, a failure is worth another start.
+    if index == firstStep {
+      console?.note("first step of this start done: step \(done), \(ProgressLine.number(seconds)) s")
+    }
     try noteSkip(outcome, plan)
     if done % configuration.loggingInterval(total: totalSteps) == 0 || done == totalSteps { try logWindow() }
     let stops = !outcome.ranksAskingToStop.isEmpty
@@ -186,7 +192,6 @@ package final class TrainingRun {
     }
     if stops || progress.evaluationDue { try stop(step: done) }
     guard let interval = configuration.saveInterval(total: totalSteps) else { return }
-    job.progress.enter(.checkpoint)
     if done == totalSteps {
       try reporting(.saving) { _ = try saveNow(step: done) }
     } else if done % interval == 0 {
@@ -219,8 +224,13 @@ package final class TrainingRun {
   /// Loads the checkpoint to start from, opens the logs, and returns the first step to run.
   func begin() throws -> Int {
     try openJournal()
+    try announceDrill()
     let resumed = try restore()
     let first = progress.step
+    firstStep = first
+    try communicator.together {
+      if job.isRoot { claim = try OutputClaim(outputDirectory: configuration.outputDir, host: communicator.hostName) }
+    }
     try recordStart(resumed: resumed)
     state.maxSteps = totalSteps
     state.loggingSteps = configuration.loggingInterval(total: totalSteps)
@@ -230,25 +240,20 @@ package final class TrainingRun {
     state.numTrainEpochs = (totalSteps + step.sampler.stepsPerEpoch - 1) / step.sampler.stepsPerEpoch
     try communicator.together {
       guard job.isRoot else { return }
-      try openOutput()
+      try AppendedFile.replace(
+        configuration.outputDir + "/orpo_config.yaml", with: Array(configuration.resolvedYAML.utf8))
       let console = Console(totalSteps: totalSteps, firstStep: first)
       let log = MetricLog([console]) { console.note("warning: \($0)") }
-      log.addFiles(of: configuration, resumingAt: resumed ? first : nil)
+      log.addFiles(of: configuration, resumingAt: resumed ? first : nil, history: state.logHistory)
       self.console = console
       self.log = log
     }
     return first
   }
 
-  func openOutput() throws {
-    try Folders.create(configuration.outputDir)
-    claim = try OutputClaim(outputDirectory: configuration.outputDir, host: communicator.hostName)
-    try AppendedFile.replace(
-      configuration.outputDir + "/orpo_config.yaml", with: Array(configuration.resolvedYAML.utf8))
-  }
-
   func finish() throws {
     watch?.enter(.saving)
+    job.progress.enter(.checkpoint)
     for outcome in try writer.finish() { note(outcome) }
     try requireClaim(at: totalSteps)
     try requireSameParameters(at: totalSteps)
@@ -257,7 +262,8 @@ package final class TrainingRun {
       try store.saveModel(
         RunCheckpoint.contents(
           step.decoder.layout, UnsafeBufferPointer(step.decoder.parameters), moments: nil, modelFiles: modelFiles,
-          stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]))
+          stateFiles: [(RunCheckpoint.trainerStateFile, Array(state.text.utf8))]),
+        last: RunCheckpoint.trainerStateFile)
       log?.finish()
       recordEnd()
       job.note("the trained model is in \(configuration.outputDir)")

@@ -9,4 +9,6 @@ package struct TrainingStopped: RaisedOnEveryRank, CustomStringConvertible {
 
   package var description: String
   package var exitCode: Int32 = 1
+  /// Whether it was to end by a signal; otherwise something is wrong.
+  package var wasAsked = false
 }

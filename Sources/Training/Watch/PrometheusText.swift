@@ -26,7 +26,9 @@ extension RunStatus {
     text.series(
       "peak_memory_bytes", "The most memory each rank had resident.",
       ranks.enumerated().map { ([("rank", "\($0)"), ("host", $1.host)], $1.peakMemoryGB.map { $0 * 1e9 }) })
-    text.head("skipped_steps_total", "counter", "Steps skipped because loss or gradient was not finite.")
+    text.head(
+      "skipped_steps_total", "counter",
+      "Steps skipped because loss or gradient was not finite or far beyond earlier ones.")
     text.sample("skipped_steps_total", [], Double(skippedSteps))
     text.gauge("last_checkpoint_step", "Step of the newest checkpoint.", checkpoint.map { Double($0.step) })
     text.gauge("last_checkpoint_timestamp_seconds", "When the newest checkpoint was complete.", checkpoint?.time)

@@ -104,7 +104,7 @@ package struct RunHealth: Sendable, Equatable {
     if status.skippedSteps > 0 {
       let steps = status.skippedSteps == 1 ? "1 step was" : "\(status.skippedSteps) steps were"
       let last = folder.journal.last("step_skipped").map { ", last at step \($0.step)" } ?? ""
-      add(.warning, "\(steps) skipped because loss or gradient was not finite\(last)")
+      add(.warning, "\(steps) skipped because loss or gradient was not finite or far beyond earlier ones\(last)")
     }
     if let slowest = status.slowest, slowest.seconds > 1.3 * slowest.median, slowest.seconds > 0.01 {
       let share = slowest.median > 0 ? " (\(Figure.text(slowest.seconds / slowest.median)) times the median)" : ""

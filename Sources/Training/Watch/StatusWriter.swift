@@ -80,6 +80,13 @@ package final class StatusWriter {
     write()
   }
 
+  /// The run ends because another start of it goes on: `status.json` is that one's, Prometheus' file on this host is not.
+  package func giveUp(message: String) {
+    status.state = .stopped
+    status.message = message
+    if let prometheusFile { attempt("prometheus_file", prometheusFile, status.prometheusText(run: runName)) }
+  }
+
   /// A log entry or an evaluation; shown with the next write.
   package func logged(_ entry: LogEntry) {
     if entry["eval_loss"] != nil { status.evaluation = entry } else { status.log = entry }
