@@ -57,13 +57,16 @@ last_words() {
 # heard of.
 without_chance() { sed -E 's/ \(last: [^)]*\)//; s/[0-9]{3,}/N/g'; }
 
-# A failure in one line, from what FILE has after its first BEGIN bytes: the last step in the log and the last words. Not to be had,
+# How a line begins that tells of a step: those of logging_steps, and one after a start's first step.
+words_of_a_step='^step [0-9]+/|^first step of this start done: step [0-9]+'
+
+# A failure in one line, from what FILE has after its first BEGIN bytes: the last step told of and the last words. Not to be had,
 # code 1, where not one step was made.
 failure_in() {
   local file=$1 begin=$2 step
-  step=$(tail -c "+$((begin + 1))" "$file" | { grep -aoE '^step [0-9]+/' || true; } | tail -n 1 | tr -dc '0-9')
+  step=$(tail -c "+$((begin + 1))" "$file" | { grep -aoE "$words_of_a_step" || true; } | tail -n 1 | tr -dc '0-9')
   [[ -n $step ]] || return 1
-  echo "after step $step: $(tail -c "+$((begin + 1))" "$file" | { grep -avE '^step [0-9]+/|orpo-dist ended with code' || true; } | last_words | without_chance)"
+  echo "after step $step: $(tail -c "+$((begin + 1))" "$file" | { grep -avE "$words_of_a_step|orpo-dist ended with code" || true; } | last_words | without_chance)"
 }
 
 # Bytes of a file; 0 where there is none.
@@ -109,7 +112,10 @@ run_mpirun() {
   # A signal to all processes of a job is not to cut the log off.
   exec {passed}> >(
     trap '' TERM INT USR1 HUP
-    exec tee -p >(exec grep -aE --line-buffered "$words_of_the_end" >"$over") >&2
+    # Nor is the end of the script's group.
+    set -m
+    tee -p >(exec grep -aE --line-buffered "$words_of_the_end" >"$over") <&0 >&2 &
+    wait
   )
   errors=$!
   start_apart "$@" 2>&"$passed"

@@ -165,7 +165,7 @@ newest_checkpoint() {
 }
 
 # Whether the program trained or saved anything in the attempt with this log.
-made_progress() { [[ $(newest_checkpoint) != "$1" ]] || grep -qE '^step [0-9]+/' "$2"; }
+made_progress() { [[ $(newest_checkpoint) != "$1" ]] || grep -qaE "$words_of_a_step" "$2"; }
 
 # While a launcher runs, run_passing_signals has traps of its own.
 stop_asked=false
