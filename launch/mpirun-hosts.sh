@@ -3,6 +3,7 @@
 # ranks, each bound to cores of its own.
 #
 #   launch/mpirun-hosts.sh HOSTFILE [options] [mpirun options] -- orpo-dist arguments
+#   launch/mpirun-hosts.sh hosts --ranks-per-host 2 --                 the self-check
 #   launch/mpirun-hosts.sh hosts --ranks-per-host 2 --cores-per-rank 16 -- train --config run.yaml
 #
 #   --ranks-per-host N   default 1
@@ -61,7 +62,7 @@ while (($# > 0)) && [[ $1 != -- ]]; do
   esac
   shift
 done
-(($# > 1)) || die "orpo-dist's arguments follow after --"
+(($# > 0)) || die "-- is missing: orpo-dist's arguments follow after it; none there means the self-check"
 shift
 
 program=$(find_program "$root")
