@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
+# Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh, Ctrl-C, a closed terminal and the script's own end
+# save, and end the job with code 75; launch/run-until-done.sh
 # trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; of two starts of one
 # run the earlier one ends; launch/mpirun-hosts.sh needs cores of its own machine only to bind ranks; an mpirun that does not end with its
 # job is ended; launch/slurm.sbatch and launch/pbs.sh queue the job again when another start can help, and only then.
 #
-#   launch/test-restarts.sh     needs the built program; takes some seconds
+#   launch/test-restarts.sh     needs the built program; takes a minute or two
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/jobs.sh
@@ -17,7 +18,13 @@ export ORPO_DIST=$program
 export ORPO_DIST_SAVE_SECONDS=2
 scratch=$(mktemp -d)
 job=""
-trap '[[ -z $job ]] || kill -KILL "$job" 2>/dev/null || true; rm -rf -- "$scratch"' EXIT
+clean_up() {
+  if [[ -n $job ]]; then kill -KILL "$job" 2>/dev/null || true; fi
+  # Ranks that a failed test has left; jobs are in groups of their own.
+  pgrep -f "output_dir=$scratch/" | xargs -r kill -KILL 2>/dev/null || true
+  rm -rf -- "$scratch"
+}
+trap clean_up EXIT
 golden=$here/../Tests/EndToEndTests/Golden
 cat >"$scratch/run.yaml" <<YAML
 model_name_or_path: $golden/llama
@@ -66,6 +73,41 @@ job=""
 train stopped "$here/local.sh" --ranks 2 || fail "local.sh, started again, ended with $?"
 same_model stopped
 echo "ok: SIGTERM to local.sh ends it with code $start_again, the same command goes on to the same model"
+
+# A terminal of its own for COMMAND; once FILE is there, Ctrl-C is typed, or the terminal closed. The exit code is the command's.
+cat >"$scratch/terminal.py" <<'PYTHON'
+import os, pty, select, sys, time
+what, file, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp(command[0], command)
+began, done = time.time(), False
+while True:
+    if select.select([terminal], [], [], 0.05)[0]:
+        try:
+            os.write(1, os.read(terminal, 4096))
+        except OSError:
+            break
+    if not done and (os.path.exists(file) or time.time() - began > 60):
+        done = True
+        if what == "close":
+            break
+        os.write(terminal, b"\x03")
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+PYTHON
+mkdir "$scratch/typed" "$scratch/closed"
+train_until() { # type|close OUTPUT SCRIPT ...
+  local what=$1 output=$2 status=0
+  shift 2
+  python3 "$scratch/terminal.py" "$what" "$scratch/$output/metrics.jsonl" "$@" train --config "$scratch/run.yaml" \
+    "output_dir=$scratch/$output" max_steps=1000000 save_steps=1000000 >>"$scratch/$output.log" 2>&1 || status=$?
+  ((status == start_again)) || fail "$1 in a terminal, $what: code $status, expected $start_again"
+  compgen -G "$scratch/$output/checkpoint-*/checkpoint.json" >/dev/null || fail "$1 in a terminal, $what: nothing was saved"
+}
+train_until type typed "$here/local.sh" --ranks 2
+train_until close closed "$here/run-until-done.sh" --ranks 2 --
+echo "ok: Ctrl-C and a terminal that is closed save, and end the scripts with code $start_again"
 
 train killed "$here/run-until-done.sh" --ranks 2 --backoff 0 -- &
 job=$!
@@ -148,6 +190,35 @@ wait "$job" || status=$?
 job=""
 ((status == start_again)) || fail "run-until-done.sh after SIGTERM: code $status, expected $start_again"
 echo "ok: of two starts of one run the later one goes on, and the earlier one ends with code $taken_over"
+
+# Whoever kills a script with its process group means the job as well.
+mkdir "$scratch/orphan"
+setsid "$here/local.sh" --ranks 2 train --config "$scratch/run.yaml" "output_dir=$scratch/orphan" max_steps=1000000 save_steps=1000000 \
+  >"$scratch/orphan.log" 2>&1 &
+job=$!
+until_there "$scratch/orphan/metrics.jsonl"
+{ kill -KILL -- "-$job" && wait "$job"; } 2>/dev/null || true
+job=""
+for _ in {1..200}; do
+  if grep -q '"event": "stopped"' "$scratch/orphan/journal.jsonl"; then break; fi
+  sleep 0.1
+done
+grep -q '"event": "stopped"' "$scratch/orphan/journal.jsonl" || fail "the job of a killed local.sh goes on, or was not saved"
+echo "ok: the job of a local.sh that was killed saves and stops"
+
+# shellcheck disable=SC2016
+printf '#!/bin/sh\n: >"$ASKED"\nsleep 1\n' >"$scratch/bin/shell"
+ASKED=$scratch/asked ORPO_DIST_RSH=$scratch/bin/shell "$here/run-until-done.sh" --hosts "$scratch/hosts" --no-binding \
+  --log "$scratch/attempts" -- train --config "$scratch/run.yaml" >"$scratch/asking.log" 2>&1 &
+job=$!
+until_there "$scratch/asked"
+kill -TERM "$job"
+status=0
+wait "$job" || status=$?
+job=""
+((status == start_again)) || fail "run-until-done.sh after SIGTERM while it asks hosts: code $status, expected $start_again"
+grep -q 'stopped by a signal to this script' "$scratch/attempts/attempts.log" || fail "run-until-done.sh does not say that a signal has stopped it"
+echo "ok: a signal to run-until-done.sh counts while it asks hosts, too"
 
 # Slurm is a stand-in: what is looked at is what the job's script makes of an exit code, the job's state and its log.
 mkdir "$scratch/slurm"
