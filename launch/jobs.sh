@@ -158,6 +158,8 @@ words_of_the_end+='|has lost communication with a remote daemon|unable to reliab
 # nothing on any more, its job saves and stops: it is in a group of its own, and whoever ends the script's group means the job.
 guard_launcher() {
   local launcher=$1 over=$2 seconds=$((${ORPO_DIST_END_SECONDS:-30} + 2 * ${ORPO_DIST_SAVE_SECONDS:-1})) never told=false
+  # A signal to all processes of a job is not for this one.
+  trap '' TERM INT HUP USR1
   # A pipe in which nothing comes: a `sleep` would live on when this process is killed, and keep the log open.
   exec {never}<> <(:)
   until [[ -s $over ]]; do

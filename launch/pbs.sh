@@ -45,7 +45,7 @@ need_number SAVE_SECONDS "${SAVE_SECONDS:-120}" 0
 need_number RESTART_LIMIT "${RESTART_LIMIT:-100}" 0
 need_number ORPO_RESTARTS "${ORPO_RESTARTS:-0}" 0
 
-job_value() { job_values | awk -v key="$1" '{ at = index($0, " = ") } at && substr($0, 1, at - 1) == key { print substr($0, at + 3); exit }'; }
+job_value() { job_values | awk -v key="$1" '!found && index($0, key " = ") == 1 { print substr($0, length(key) + 4); found = 1 }'; }
 # What PBS knows of the job, a line "name = value" each; it folds long ones, and begins what follows with a tab.
 job_values() {
   { qstat -f "$PBS_JOBID" 2>/dev/null || true; } | awk '

@@ -74,7 +74,7 @@ train stopped "$here/local.sh" --ranks 2 || fail "local.sh, started again, ended
 same_model stopped
 echo "ok: SIGTERM to local.sh ends it with code $start_again, the same command goes on to the same model"
 
-# A terminal of its own for COMMAND; once FILE is there, Ctrl-C is typed, or the terminal closed. The exit code is the command's.
+# A terminal of its own for COMMAND; once FILE has something, Ctrl-C is typed, or the terminal closed. The exit code is the command's.
 cat >"$scratch/terminal.py" <<'PYTHON'
 import os, pty, select, sys, time
 what, file, command = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -88,7 +88,7 @@ while True:
             os.write(1, os.read(terminal, 4096))
         except OSError:
             break
-    if not done and (os.path.exists(file) or time.time() - began > 60):
+    if not done and (os.path.exists(file) and os.path.getsize(file) > 0 or time.time() - began > 60):
         done = True
         if what == "close":
             break
@@ -197,6 +197,8 @@ setsid "$here/local.sh" --ranks 2 train --config "$scratch/run.yaml" "output_dir
   >"$scratch/orphan.log" 2>&1 &
 job=$!
 until_there "$scratch/orphan/metrics.jsonl"
+# It is there before the first step.
+until [[ -s $scratch/orphan/metrics.jsonl ]] || ! kill -0 "$job"; do sleep 0.02; done
 { kill -KILL -- "-$job" && wait "$job"; } 2>/dev/null || true
 job=""
 for _ in {1..200}; do
