@@ -26,6 +26,12 @@ steps=${STEPS:-3} pairs=${PAIRS:-16} max_length=${MAX_LENGTH:-1024} rounds=${ROU
 read -ra variants <<<"${VARIANTS:-trl-as-shipped trl-tuned trl-tuned-ddp-2 orpo-dist-1 orpo-dist-2}"
 
 need_numbers steps pairs max_length rounds
+for name in "${variants[@]}"; do
+  case ${name%-bf16} in
+    trl-as-shipped | trl-tuned | trl-tuned-ddp-2 | orpo-dist-1 | orpo-dist-2) ;;
+    *) die "VARIANTS: unknown variant $name; --help lists them" ;;
+  esac
+done
 if ((pairs % 2 != 0)); then die "PAIRS=$pairs: expected a multiple of 2, for batches and processes of two"; fi
 [[ -f $model/config.json ]] ||
   die "MODEL: $model is no Hugging Face folder; run launch/quickstart.sh first, which leaves one, or name another"

@@ -8,9 +8,11 @@ die() {
   exit 1
 }
 
-# Checks a number that a person gave under NAME: a whole one, and not below MINIMUM (1).
+# Checks a number that a person gave under NAME: a whole one, and not below MINIMUM (1). Bash would take 010 for 8.
 need_number() { # NAME VALUE [MINIMUM]
-  if [[ ! $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < ${3:-1})); then die "$1 '$2': expected a whole number, ${3:-1} or more"; fi
+  if [[ ! $2 =~ ^(0|[1-9][0-9]{0,8})$ ]] || (($2 < ${3:-1})); then
+    die "$1 '$2': expected a whole number, ${3:-1} or more, without leading zeros"
+  fi
 }
 
 # Shows a command, then runs it.
@@ -21,9 +23,16 @@ run() {
 
 # Cores this process may use: hardware threads of one core count once, and so do a container's CPU limits.
 usable_cores() {
-  local cores limit quota period file
+  local cores limit quota period file allowed
+  # nproc heeds the process's mask (taskset, a cpuset); lscpu lists all, and those outside it are left out: "0-3,8".
   cores=$(nproc)
-  if limit=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l) && ((limit > 0 && limit < cores)); then
+  allowed=$(awk '/^Cpus_allowed_list:/ { print $2 }' /proc/self/status 2>/dev/null || true)
+  limit=$(lscpu -p=CPU,CORE,SOCKET 2>/dev/null | awk -F , -v allowed="$allowed" '
+    BEGIN { parts = split(allowed, part, ","); for (i = 1; i <= parts; i++) { split(part[i], ends, "-"); first[i] = ends[1]; last[i] = ends[2] == "" ? ends[1] : ends[2] } }
+    function may(cpu, i) { for (i = 1; i <= parts; i++) if (cpu + 0 >= first[i] + 0 && cpu + 0 <= last[i] + 0) return 1; return parts == 0 }
+    !/^#/ && may($1) && !seen[$2, $3]++ { cores++ }
+    END { print cores + 0 }')
+  if ((limit > 0 && limit < cores)); then
     cores=$limit
   fi
   quota=max period=100000

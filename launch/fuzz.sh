@@ -14,7 +14,11 @@ seconds=${1:-60}
 need_number SECONDS "$seconds"
 shift || true
 targets=("$@")
-((${#targets[@]})) || targets=(json safetensors gguf tokenizer config yaml rows manifest)
+all=(json safetensors gguf tokenizer config yaml rows manifest)
+((${#targets[@]})) || targets=("${all[@]}")
+for target in "${targets[@]}"; do
+  [[ " ${all[*]} " == *" $target "* ]] || die "no target '$target': ${all[*]}"
+done
 
 # A crash is reported by libFuzzer, with the input that led to it; Swift's own backtraces would take its place.
 export SWIFT_BACKTRACE=enable=no

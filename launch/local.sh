@@ -5,8 +5,9 @@
 #   launch/local.sh --ranks 2 train --config run.yaml learning_rate=2e-5
 #   launch/local.sh --ranks 4 --mca btl ^openib -- train --config run.yaml
 #
-# Without --ranks: one for each socket. TERM, INT (Ctrl-C) and USR1 make orpo-dist save at the end of its step and end with
-# code 75; the same command then goes on from there. The exit code is orpo-dist's. ORPO_DIST= names another program.
+# Without --ranks: one for each socket. TERM, INT (Ctrl-C), HUP (a closed terminal, without nohup) and USR1 make
+# orpo-dist save at the end of its step and end with code 75; the same command then goes on from there. The exit code is orpo-dist's.
+# ORPO_DIST= names another program.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launch/jobs.sh

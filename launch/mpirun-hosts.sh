@@ -3,6 +3,7 @@
 # ranks, each bound to cores of its own.
 #
 #   launch/mpirun-hosts.sh HOSTFILE [options] [mpirun options] -- orpo-dist arguments
+#   launch/mpirun-hosts.sh hosts --ranks-per-host 2 --                 the self-check
 #   launch/mpirun-hosts.sh hosts --ranks-per-host 2 --cores-per-rank 16 -- train --config run.yaml
 #
 #   --ranks-per-host N   default 1
@@ -10,8 +11,8 @@
 #   --no-binding         ranks use whatever cores they get: containers with a share of the CPU; set threads_per_rank then
 #   --interface NAME     network interface or address range (eth0, 10.1.0.0/16), where hosts have several
 #
-# TERM, INT and USR1 become USR1 for mpirun, which hands it to all ranks: orpo-dist saves at the end of its step and ends with code
-# 75. The exit code is orpo-dist's, as mpirun hands it on. Environment:
+# TERM, INT (Ctrl-C), HUP (a closed terminal, without nohup) and USR1 become USR1 for mpirun, which hands it to all
+# ranks: orpo-dist saves at the end of its step and ends with code 75. The exit code is orpo-dist's, as mpirun hands it on. Environment:
 #
 #   ORPO_DIST               the program, at the same place on all hosts
 #   ORPO_DIST_RSH           remote shell in place of ssh
@@ -61,7 +62,7 @@ while (($# > 0)) && [[ $1 != -- ]]; do
   esac
   shift
 done
-(($# > 1)) || die "orpo-dist's arguments follow after --"
+(($# > 0)) || die "-- is missing: orpo-dist's arguments follow after it; none there means the self-check"
 shift
 
 program=$(find_program "$root")

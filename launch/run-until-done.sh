@@ -14,8 +14,8 @@
 #
 # Code 75 (stopped by a signal to a rank), crashes and lost hosts are restarted. On fewer hosts gradient_accumulation_steps grows so that
 # the global batch stays; where no whole number does that, on the largest number of hosts with which one does. It gives up when
-# two attempts without a step or checkpoint between them end with the same message. TERM, INT and USR1 to this script
-# save, and end it with code 75. Environment: as for launch/mpirun-hosts.sh.
+# two attempts without a step or checkpoint between them end with the same message. TERM, INT (Ctrl-C), HUP
+# (a closed terminal, without nohup) and USR1 to this script save, and end it with code 75. Environment: as for launch/mpirun-hosts.sh.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/jobs.sh
@@ -94,7 +94,8 @@ need_number gradient_accumulation_steps "$accumulation"
 log=${log:-$output/attempts}
 mkdir -p "$log" || die "the folder for logs cannot be made: $log (--log names another)"
 
-note() { printf '%s  %s\n' "$(date '+%F %T')" "$*" | tee -a "$log/attempts.log" >&2; }
+# The terminal may be gone, as may the other end of a pipe.
+note() { printf '%s  %s\n' "$(date '+%F %T')" "$*" | (trap '' TERM INT HUP USR1 && exec tee -ap "$log/attempts.log" >&2) || true; }
 
 # MARK: hosts
 
@@ -164,9 +165,16 @@ newest_checkpoint() {
 }
 
 # Whether the program trained or saved anything in the attempt with this log.
-made_progress() { [[ $(newest_checkpoint) != "$1" ]] || grep -qE '^step [0-9]+/' "$2"; }
+made_progress() { [[ $(newest_checkpoint) != "$1" ]] || grep -qaE "$words_of_a_step" "$2"; }
 
+# While a launcher runs, run_passing_signals has traps of its own.
 stop_asked=false
+trap 'stop_asked=true' TERM INT HUP USR1
+ends_when_asked() { # CODE
+  if ! $stop_asked; then return; fi
+  note "stopped by a signal to this script; the same command goes on"
+  exit "$1"
+}
 attempt=$(find "$log" -maxdepth 1 -name 'attempt-*.log' | wc -l)
 started=0 fruitless=0 words="" before=""
 while true; do
@@ -187,11 +195,12 @@ while true; do
   else
     command=(false) where="no host"
   fi
+  ends_when_asked "$start_again"
   note "attempt $attempt on $where, from ${before:+checkpoint-}${before:-the beginning}: $file"
   status=0
-  run_passing_signals "${command[@]}" "${arguments[@]}" "${overrides[@]}" > >(tee -ai "$file") 2>&1 || status=$?
+  run_passing_signals "${command[@]}" "${arguments[@]}" "${overrides[@]}" > >(trap '' TERM INT HUP USR1 && exec tee -ap "$file") 2>&1 || status=$?
   # tee may still be writing the last lines.
-  wait
+  wait || true
   if ((signals_received > 0)); then stop_asked=true; fi
   note "attempt $attempt ended with code $status: $(last_words <"$file")"
   if ((status == 0)); then exit 0; fi
@@ -199,10 +208,7 @@ while true; do
     note "another start has taken output_dir over, and goes on: this script ends"
     exit "$status"
   fi
-  if $stop_asked; then
-    note "stopped by a signal to this script; the same command goes on"
-    exit "$status"
-  fi
+  ends_when_asked "$status"
   started=$((started + 1))
   if ((started > restarts)); then
     note "restarted $restarts times (--restarts): giving up"
@@ -222,12 +228,7 @@ while true; do
   for ((i = 1; i < fruitless && pause < 300; i++)); do pause=$((pause * 2)); done
   if ((pause > 300)); then pause=300; fi
   note "next attempt in $pause s"
-  trap 'stop_asked=true' TERM INT USR1
   sleep "$pause" &
   wait $! || kill $! 2>/dev/null || true
-  trap - TERM INT USR1
-  if $stop_asked; then
-    note "stopped by a signal to this script; the same command goes on"
-    exit "$start_again"
-  fi
+  ends_when_asked "$start_again"
 done

@@ -26,17 +26,30 @@ packages=(
 )
 swift_needed=6.1
 
+# What can be found, such as a module's or one's own build, is there whoever has installed it.
+found() {
+  case $1 in
+    libopenmpi-dev) command -v mpicc >/dev/null && pkg-config --exists ompi-c ;;
+    openmpi-bin) command -v mpirun >/dev/null ;;
+    libdnnl-dev) pkg-config --exists dnnl || cc -E -x c - <<<'#include <dnnl.h>' >/dev/null ;;
+    libjansson-dev) pkg-config --exists jansson ;;
+    libutf8proc-dev) pkg-config --exists libutf8proc ;;
+    zlib1g-dev) pkg-config --exists zlib ;;
+    libzstd-dev) pkg-config --exists libzstd ;;
+    # Newer releases provide pkg-config through pkgconf.
+    pkg-config | git | python3 | shellcheck) command -v "$1" >/dev/null ;;
+    python3-pip) python3 -m pip --version >/dev/null ;;
+    python3-jinja2) "${ORPO_DIST_PYTHON:-/usr/bin/python3}" -c 'import jinja2' ;;
+    *) false ;;
+  esac 2>/dev/null
+}
+
 installed() { [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
 missing_packages() {
   local package
   for package in "${packages[@]}"; do
-    # Newer releases provide pkg-config through pkgconf, and any git, python3 and so on that works will do.
-    case $package in
-      pkg-config | git | shellcheck) command -v "$package" >/dev/null && continue ;;
-      python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
-    esac
-    installed "$package" || echo "$package"
+    found "$package" || installed "$package" || echo "$package"
   done
 }
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh saves and ends with code 75; launch/run-until-done.sh
+# Tests of the scripts that start and restart orpo-dist: a signal to launch/local.sh, Ctrl-C, a closed terminal and the script's own end
+# save, and end the job with code 75; launch/run-until-done.sh
 # trains to the end after a rank is killed, gives up on what cannot work, and keeps the global batch on fewer hosts; of two starts of one
 # run the earlier one ends; launch/mpirun-hosts.sh needs cores of its own machine only to bind ranks; an mpirun that does not end with its
 # job is ended; launch/slurm.sbatch and launch/pbs.sh queue the job again when another start can help, and only then.
 #
-#   launch/test-restarts.sh     needs the built program; takes some seconds
+#   launch/test-restarts.sh     needs the built program; takes a minute or two
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/jobs.sh
@@ -17,7 +18,13 @@ export ORPO_DIST=$program
 export ORPO_DIST_SAVE_SECONDS=2
 scratch=$(mktemp -d)
 job=""
-trap '[[ -z $job ]] || kill -KILL "$job" 2>/dev/null || true; rm -rf -- "$scratch"' EXIT
+clean_up() {
+  if [[ -n $job ]]; then kill -KILL "$job" 2>/dev/null || true; fi
+  # Ranks that a failed test has left; jobs are in groups of their own.
+  pgrep -f "output_dir=$scratch/" | xargs -r kill -KILL 2>/dev/null || true
+  rm -rf -- "$scratch"
+}
+trap clean_up EXIT
 golden=$here/../Tests/EndToEndTests/Golden
 cat >"$scratch/run.yaml" <<YAML
 model_name_or_path: $golden/llama
@@ -66,6 +73,41 @@ job=""
 train stopped "$here/local.sh" --ranks 2 || fail "local.sh, started again, ended with $?"
 same_model stopped
 echo "ok: SIGTERM to local.sh ends it with code $start_again, the same command goes on to the same model"
+
+# A terminal of its own for COMMAND; once FILE has something, Ctrl-C is typed, or the terminal closed. The exit code is the command's.
+cat >"$scratch/terminal.py" <<'PYTHON'
+import os, pty, select, sys, time
+what, file, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp(command[0], command)
+began, done = time.time(), False
+while True:
+    if select.select([terminal], [], [], 0.05)[0]:
+        try:
+            os.write(1, os.read(terminal, 4096))
+        except OSError:
+            break
+    if not done and (os.path.exists(file) and os.path.getsize(file) > 0 or time.time() - began > 60):
+        done = True
+        if what == "close":
+            break
+        os.write(terminal, b"\x03")
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+PYTHON
+mkdir "$scratch/typed" "$scratch/closed"
+train_until() { # type|close OUTPUT SCRIPT ...
+  local what=$1 output=$2 status=0
+  shift 2
+  python3 "$scratch/terminal.py" "$what" "$scratch/$output/metrics.jsonl" "$@" train --config "$scratch/run.yaml" \
+    "output_dir=$scratch/$output" max_steps=1000000 save_steps=1000000 >>"$scratch/$output.log" 2>&1 || status=$?
+  ((status == start_again)) || fail "$1 in a terminal, $what: code $status, expected $start_again"
+  compgen -G "$scratch/$output/checkpoint-*/checkpoint.json" >/dev/null || fail "$1 in a terminal, $what: nothing was saved"
+}
+train_until type typed "$here/local.sh" --ranks 2
+train_until close closed "$here/run-until-done.sh" --ranks 2 --
+echo "ok: Ctrl-C and a terminal that is closed save, and end the scripts with code $start_again"
 
 train killed "$here/run-until-done.sh" --ranks 2 --backoff 0 -- &
 job=$!
@@ -149,18 +191,53 @@ job=""
 ((status == start_again)) || fail "run-until-done.sh after SIGTERM: code $status, expected $start_again"
 echo "ok: of two starts of one run the later one goes on, and the earlier one ends with code $taken_over"
 
+# Whoever kills a script with its process group means the job as well.
+mkdir "$scratch/orphan"
+setsid "$here/local.sh" --ranks 2 train --config "$scratch/run.yaml" "output_dir=$scratch/orphan" max_steps=1000000 save_steps=1000000 \
+  >"$scratch/orphan.log" 2>&1 &
+job=$!
+until_there "$scratch/orphan/metrics.jsonl"
+# It is there before the first step.
+until [[ -s $scratch/orphan/metrics.jsonl ]] || ! kill -0 "$job"; do sleep 0.02; done
+{ kill -KILL -- "-$job" && wait "$job"; } 2>/dev/null || true
+job=""
+for _ in {1..200}; do
+  if grep -q '"event": "stopped"' "$scratch/orphan/journal.jsonl"; then break; fi
+  sleep 0.1
+done
+grep -q '"event": "stopped"' "$scratch/orphan/journal.jsonl" || fail "the job of a killed local.sh goes on, or was not saved"
+echo "ok: the job of a local.sh that was killed saves and stops"
+
+# shellcheck disable=SC2016
+printf '#!/bin/sh\n: >"$ASKED"\nsleep 1\n' >"$scratch/bin/shell"
+ASKED=$scratch/asked ORPO_DIST_RSH=$scratch/bin/shell "$here/run-until-done.sh" --hosts "$scratch/hosts" --no-binding \
+  --log "$scratch/attempts" -- train --config "$scratch/run.yaml" >"$scratch/asking.log" 2>&1 &
+job=$!
+until_there "$scratch/asked"
+kill -TERM "$job"
+status=0
+wait "$job" || status=$?
+job=""
+((status == start_again)) || fail "run-until-done.sh after SIGTERM while it asks hosts: code $status, expected $start_again"
+grep -q 'stopped by a signal to this script' "$scratch/attempts/attempts.log" || fail "run-until-done.sh does not say that a signal has stopped it"
+echo "ok: a signal to run-until-done.sh counts while it asks hosts, too"
+
 # Slurm is a stand-in: what is looked at is what the job's script makes of an exit code, the job's state and its log.
 mkdir "$scratch/slurm"
 cat >"$scratch/slurm/srun" <<'STAND_IN'
 #!/bin/sh
 case $* in *" true") echo step >>"$STEPS" && exit 0 ;; esac
-printf '%b' "$SAYS"
+echo "arguments: $*"
+printf '%b' "$SAYS" >&2
 exit "$CODE"
 STAND_IN
 # Does not answer the first time.
 cat >"$scratch/slurm/squeue" <<'STAND_IN'
 #!/bin/sh
 rm "$SILENT" 2>/dev/null && exit 1
+case $* in *--jobs="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"* | *--jobs=7\ *) ;; *) exit 1 ;; esac
+# The job is over for its script, which a late signal to save must not kill.
+kill -USR1 "$PPID"
 echo "$START $STATE"
 STAND_IN
 # Slurm ends the script of a job that it queues again.
@@ -177,9 +254,9 @@ slurm_job() { # queued|ended RESTARTS CODE STATE SAYS [RESTARTS of Slurm's recor
   # As Slurm does, without a word about the script that is killed.
   {
     PATH=$scratch/slurm:$PATH SLURM_JOB_ID=7 SLURM_RESTART_COUNT=$restarts RESTART_LIMIT=3 CODE=$code START=${6:-$restarts} STATE=$4 SAYS=$5 QUEUED=$scratch/queued \
-      STEPS=$scratch/steps SILENT=$scratch/silent ORPO_DIST_HOME=$here/.. LAUNCHER=srun bash "$here/slurm.sbatch" train >>"$scratch/slurm.log" 2>&1 || ended=$?
+      STEPS=$scratch/steps SILENT=$scratch/silent ORPO_DIST_HOME=$here/.. LAUNCHER=srun bash "$here/slurm.sbatch" train "x=%a" >>"$scratch/slurm.log" 2>"$scratch/slurm.errors" || ended=$?
   } 2>/dev/null
-  if grep -qx 'stand-in: requeue 7' "$scratch/queued" 2>/dev/null; then found=queued; fi
+  if grep -qx "stand-in: requeue ${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}7" "$scratch/queued" 2>/dev/null; then found=queued; fi
   [[ $found == "$expected" ]] || fail "slurm.sbatch, code $code, state $4, start $((restarts + 1)), '$5': $found, expected $expected"
   [[ $found == queued ]] || ((ended == code)) || fail "slurm.sbatch ended with $ended in place of the launcher's $code"
   steps=$(wc -l <"$scratch/steps")
@@ -206,21 +283,28 @@ slurm_job queued 1 137 RUNNING "step 7/9  loss 1\n$lost"
 slurm_job ended 2 137 RUNNING "step 7/9  loss 1\n${lost/1234/4321}"
 slurm_job queued 0 1 RUNNING "step 7/9  loss 1\n$missed"
 slurm_job ended 1 1 RUNNING "step 7/9  loss 1\n${missed/step 7/step 6}"
+slurm_job queued 0 1 RUNNING "first step of this start done: step 8\n$missed"
+SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=7 slurm_job queued 0 75 RUNNING ''
+grep -q 'arguments: .* train x=7$' "$scratch/slurm.log" || fail "slurm.sbatch does not put an array task's number in place of %a"
+if RESTART_LIMIT=010 SLURM_JOB_ID=7 ORPO_DIST_HOME=$here/.. bash "$here/slurm.sbatch" train >"$scratch/limit.log" 2>&1; then fail "RESTART_LIMIT=010 was taken"; fi
+grep -q "RESTART_LIMIT '010': expected" "$scratch/limit.log" || fail "slurm.sbatch does not tell a wrong RESTART_LIMIT"
 grep -q 'failed after step 7: mpirun noticed that process rank 1' "$scratch/slurm.log" || fail "slurm.sbatch does not tell the failure"
 echo "ok: slurm.sbatch goes back into the queue when saved or after a failure in training, not when cancelled, given up, at start or twice alike"
 
 # So is PBS: what is looked at is whether the job is submitted again, and with what.
 mkdir "$scratch/pbs"
 # shellcheck disable=SC2016
-printf '#!/bin/sh\nprintf %%b "$SAYS"\nexit "$CODE"\n' >"$scratch/pbs/mpirun"
+printf '#!/bin/sh\necho "arguments: $*"\nprintf %%b "$SAYS" >&2\nexit "$CODE"\n' >"$scratch/pbs/mpirun"
 chmod +x "$scratch/pbs/mpirun"
 cat >"$scratch/pbs/qstat" <<'STAND_IN'
 #!/bin/sh
-printf '    Resource_List.select = 2:ncpus=4\n    Resource_List.walltime = 01:00:00\n    queue = long\n'
+printf 'Job Id: 12.server\n    Account_Name = sums\n    project = _pbs_project_default\n    queue = long\n    Resource_List.ncpus = 8\n'
+printf '    Resource_List.place = scatter\n    Resource_List.select = 2:ncpus=4:mpi\n\tprocs=2:ngpus=1\n    Resource_List.ngpus = 2\n'
+printf '    Resource_List.walltime = 01:00:00\n'
 STAND_IN
 cat >"$scratch/pbs/qsub" <<'STAND_IN'
 #!/bin/sh
-echo "stand-in: $*" >"$QUEUED"
+echo "stand-in: $* with $ORPO_RESTARTS,$ORPO_LOG,$ORPO_ARGUMENTS" >"$QUEUED"
 STAND_IN
 chmod +x "$scratch/pbs/"*
 printf '%s\n' node1 node1 node2 node2 >"$scratch/nodes"
@@ -229,10 +313,14 @@ pbs_job() { # queued|ended RESTARTS CODE SAYS
   local log=$scratch/orpo-dist-12.log
   rm -f "$scratch/queued"
   PATH=$scratch/pbs:$PATH PBS_JOBID=12.server PBS_NODEFILE=$scratch/nodes PBS_O_WORKDIR=$scratch ORPO_DIST_HOME=$here/.. \
-    ORPO_RESTARTS=$restarts RESTART_LIMIT=3 ORPO_ARGUMENTS="train x=1" CODE=$code SAYS=$4 QUEUED=$scratch/queued \
+    ORPO_RESTARTS=$restarts RESTART_LIMIT=3 NCPUS=4 OMP_NUM_THREADS=4 OMPI_MCA_btl=^openib ORPO_ARGUMENTS="train x=1,2" CODE=$code SAYS=$4 QUEUED=$scratch/queued \
     bash "$here/pbs.sh" >"$scratch/pbs.log" 2>&1 || ended=$?
-  if grep -q -e "-q long -l select=2:ncpus=4 -l walltime=01:00:00 -v ORPO_RESTARTS=$((restarts + 1)),ORPO_LOG=$log,ORPO_ARGUMENTS=train x=1" "$scratch/queued" 2>/dev/null; then
+  if [[ -e $scratch/queued ]]; then
     found=queued
+    for words in "-V -A sums -q long -l place=scatter -l select=2:ncpus=4:mpiprocs=2:ngpus=1 -l walltime=01:00:00 -v ORPO_RESTARTS,ORPO_LOG,ORPO_ARGUMENTS," \
+      ",ORPO_DIST_SAVE_SECONDS," ",OMPI_MCA_btl" " with $((restarts + 1)),$log,train x=1,2"; do
+      grep -qF -e "$words" "$scratch/queued" || fail "pbs.sh submits itself without '$words': $(<"$scratch/queued")"
+    done
   fi
   [[ $found == "$expected" ]] || fail "pbs.sh, code $code, start $((restarts + 1)), '$4': $found, expected $expected"
   [[ $found == queued ]] || ((ended == code)) || fail "pbs.sh ended with $ended in place of the launcher's $code"
@@ -245,5 +333,6 @@ pbs_job ended 0 1 'orpo-dist: no such key\n'
 pbs_job queued 0 137 "step 5/9  loss 1\n$lost"
 pbs_job queued 1 137 "step 7/9  loss 1\n$lost"
 pbs_job ended 2 137 "step 7/9  loss 1\n${lost/1234/4321}"
+grep -q -e '--map-by ppr:2:node:PE=2 ' "$scratch/orpo-dist-12.log" || fail "pbs.sh does not divide a host's cores by its ranks"
 [[ $(grep -c 'start [1-4], 2 rank(s) on each of 2 host(s)' "$scratch/orpo-dist-12.log") == 8 ]] || fail "pbs.sh does not log all starts to one file"
 echo "ok: pbs.sh submits itself again when saved or after a failure in training, not at start or twice alike"
