@@ -64,7 +64,7 @@ package struct CheckpointManifest: Sendable, Equatable {
     guard let version = json["version"]?.integer, version == 1 || version == 2 else {
       throw invalid("'version' must be 1 or 2, found \(json["version"]?.serialized() ?? "nothing")")
     }
-    guard let algorithm = json["checksum"]?.string, algorithm == StripeHash.name else {
+    guard let algorithm = json["checksum"]?.string, algorithm.possibleName == StripeHash.name else {
       throw invalid("'checksum' must be \"\(StripeHash.name)\", found \(json["checksum"]?.serialized() ?? "nothing")")
     }
     guard let step = json["step"]?.integer, step >= 0 else { throw invalid("'step' must be an integer >= 0") }

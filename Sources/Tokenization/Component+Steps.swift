@@ -97,7 +97,7 @@ extension Component {
   /// `{"Sequence": {"id": "A"}}` or `{"SpecialToken": {"id": NAME}}`.
   private func templatePart(specialTokens: JSONValue?) throws(TokenizerError) -> PostProcessor.Part {
     if let sequence = value["Sequence"] {
-      guard sequence["id"]?.string == "A" else {
+      guard sequence["id"]?.isText("A") ?? false else {
         throw malformed("Sequence.id", "must be \"A\" in a template for one text")
       }
       return .text

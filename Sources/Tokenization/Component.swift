@@ -12,7 +12,13 @@ struct Component {
   static let mostSteps = 64
 
   /// The `type` that chooses among components.
-  func type() throws(TokenizerError) -> String { try string("type") }
+  func type() throws(TokenizerError) -> String {
+    let type = try string("type")
+    guard let name = type.possibleName else {
+      throw malformed("type", "has \(type.utf8.count) bytes; at most 64 are accepted")
+    }
+    return name
+  }
 
   func unsupported(_ component: String) -> TokenizerError { .unsupported(component: component, file: file, key: key) }
 
@@ -80,7 +86,9 @@ struct Component {
   func choice<Choice: RawRepresentable<String>>(_ name: String, _ text: String, _: Choice.Type) throws(TokenizerError)
     -> Choice
   {
-    guard let choice = Choice(rawValue: text) else { throw malformed(name, "\"\(text)\" is not a known value") }
+    guard let choice = text.possibleName.flatMap(Choice.init(rawValue:)) else {
+      throw malformed(name, "\"\(text)\" is not a known value")
+    }
     return choice
   }
 

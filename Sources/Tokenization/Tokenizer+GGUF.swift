@@ -41,7 +41,7 @@ extension GGUFVocabulary {
       }
       names.append(name)
     }
-    switch model {
+    switch model.possibleName {
     case "gpt2": return try byteLevelDocument(names)
     case "llama": return try sentencePieceDocument(names)
     default: throw .unsupported(component: "the tokenizer model \"\(model)\"", file: file, key: "tokenizer.ggml.model")

@@ -164,6 +164,19 @@ import Testing
     #expect(defect.reason.contains(word), "\(defect)")
   }
 
+  /// Marks out of order, as many as a row can hold: comparing such texts as Swift's `==` does takes hours.
+  static let marks = String(repeating: "\u{0301}", count: 1_500_000) + String(repeating: "\u{0316}", count: 1_500_000)
+
+  @Test(arguments: [
+    #"{"prompt": [{"role": "MARKS", "content": "x"}], "chosen": [\#(good)], "rejected": [\#(bad)]}"#,
+    #"{"conversations": [{"from": "MARKS", "value": "Hi"}], "chosen": {"from": "gpt", "value": "good"}, "#
+      + #""rejected": {"from": "gpt", "value": "bad"}}"#,
+    #"{"messages": [\#(hi), {"role": "MARKS", "content": "x"}], "rejected_response": "bad"}"#,
+  ]) func rolesAreComparedAsBytes(_ row: String) throws {
+    let file = try TemporaryFile(row.replacing("MARKS", with: Self.marks))
+    #expect(try file.examples().first?.failure?.kind == .invalidRole)
+  }
+
   @Test func theFirstGoodRowSetsTheLayout() throws {
     let file = try TemporaryFile(
       """
