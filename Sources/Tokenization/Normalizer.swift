@@ -18,17 +18,6 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  /// How many times as long a text can become by replacing, at most.
-  var growth: Double {
-    switch self {
-    case .sequence(let steps): steps.reduce(1) { $0 * $1.growth }
-    case .replace(.literal(let literal), let replacement):
-      max(1, Double(replacement.count) / Double(max(1, literal.count)))
-    case .replace(_, let replacement): 1 + Double(replacement.count)
-    default: 1
-    }
-  }
-
   func callAsFunction(_ text: [UInt8]) -> [UInt8] {
     if text.isEmpty { return text }
     switch self {

@@ -48,15 +48,21 @@ package final class Tokenizer: Sendable {
       throw .malformed(file: file, key: "model", reason: "is missing; is this a tokenizer.json?")
     }
     model = try modelPart.bpeModel()
-    normalizer = try component("normalizer")?.normalizer()
+    normalizer = try component("normalizer")?.allSteps("normalizers").normalizer()
+    preTokenizers = try component("pre_tokenizer")?.allSteps("pretokenizers").preTokenizers() ?? []
+    postProcessor = try component("post_processor")?.allSteps("processors").postProcessor() ?? PostProcessor()
+    decoders = try component("decoder")?.allSteps("decoders").decoders()
     // Replacements of replacements could make gigabytes of a line.
-    guard normalizer.map({ $0.growth <= 1024 }) ?? true else {
+    let normalized: Double = normalizer?.growth ?? 1
+    let split: Double = preTokenizers.reduce(normalized) { $0 * $1.growth }
+    let decoded: Double = (decoders ?? []).reduce(1.0) { $0 * $1.growth }
+    let growths: [(key: String, growth: Double)] = [
+      ("normalizer", normalized), ("pre_tokenizer", split), ("decoder", decoded),
+    ]
+    for (key, growth) in growths where growth > Component.mostGrowth {
       throw .malformed(
-        file: file, key: "normalizer", reason: "its replacements can make a text more than 1024 times as long")
+        file: file, key: key, reason: "its steps can make a text more than \(Int(Component.mostGrowth)) times as long")
     }
-    preTokenizers = try component("pre_tokenizer")?.preTokenizers() ?? []
-    postProcessor = try component("post_processor")?.postProcessor() ?? PostProcessor()
-    decoders = try component("decoder")?.decoders()
     expressions = (normalizer?.patterns ?? []).compactMap(\.expression) + preTokenizers.compactMap(\.expression)
     wordsAreRawBytes =
       if case .byteLevel = preTokenizers.last, model.continuingPrefix.isEmpty, model.endSuffix.isEmpty { true } else {
