@@ -11,6 +11,8 @@ struct Component {
   static let mostTokens = 1 << 25
   static let mostSteps = 64
   static let mostGrowth = 1024.0
+  /// Of all added tokens; a matcher numbers up to 2^24 nodes, one for a byte.
+  static let addedTokenBytes = 1 << 22
 
   /// The `type` that chooses among components.
   func type() throws(TokenizerError) -> String {

@@ -79,9 +79,16 @@ package final class Tokenizer: Sendable {
     var normalizedMatcher = AddedTokenMatcher()
     let specialContents = Set(addedTokens.lazy.filter(\.special).map(\.content))
     var shown: [Int: [UInt8]] = [:]
+    var formBytes = 0
     // Special tokens come first when two have the same form.
     for token in addedTokens.filter(\.special) + addedTokens.filter({ !$0.special }) {
       let form = token.normalized ? normalizer?(token.content) ?? token.content : token.content
+      formBytes += form.count
+      guard formBytes < Component.addedTokenBytes else {
+        throw .malformed(
+          file: file, key: "added_tokens",
+          reason: "in normalized form they may have \(Component.addedTokenBytes) bytes in all")
+      }
       if token.normalized {
         normalizedMatcher.insert(token, form: form)
       } else {
@@ -107,9 +114,10 @@ package final class Tokenizer: Sendable {
       let content = Array(try part.string("content").utf8)
       totalBytes += content.count
       // Long ones would make every text slow to search, many of them would not fit the matcher's node numbers.
-      guard content.count <= Component.longestText, totalBytes < 1 << 22 else {
+      guard content.count <= Component.longestText, totalBytes < Component.addedTokenBytes else {
         throw part.malformed(
-          "content", "added tokens may have \(Component.longestText) bytes each and \(1 << 22) in all")
+          "content", "added tokens may have \(Component.longestText) bytes each and \(Component.addedTokenBytes) in all"
+        )
       }
       let id = try part.integer("id")
       guard id >= 0, id < Component.mostTokens else {

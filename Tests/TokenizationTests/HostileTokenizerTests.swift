@@ -45,7 +45,8 @@ import Tokenization
       ("normalizer", Self.sequence("normalizers", ["type": "ByteLevel"], 11)),
       ("normalizer", Self.sequence("normalizers", ["type": "NFKD"], 3)),
       ("pre_tokenizer", Self.sequence("pretokenizers", ["type": "ByteLevel", "add_prefix_space": false], 11)),
-      ("pre_tokenizer", Self.sequence("pretokenizers", metaspace, 3)), ("decoder", Self.sequence("decoders", replace, 4)),
+      ("pre_tokenizer", Self.sequence("pretokenizers", metaspace, 3)),
+      ("decoder", Self.sequence("decoders", replace, 4)),
     ] {
       #expect(try refusal(key, value).contains("as long"), "\(key)")
     }
@@ -76,7 +77,8 @@ import Tokenization
       #expect(try refusal(key, ["type": "Metaspace", "replacement": long]).contains("\(key).replacement"))
     }
     #expect(
-      try refusal("normalizer", ["type": "Replace", "pattern": ["String": long], "content": "x"]).contains("100000 bytes"))
+      try refusal("normalizer", ["type": "Replace", "pattern": ["String": long], "content": "x"]).contains(
+        "100000 bytes"))
     #expect(
       try refusal("pre_tokenizer", ["type": "Split", "behavior": "Isolated", "pattern": ["Regex": long]])
         .contains("regular expression"))
@@ -89,6 +91,22 @@ import Tokenization
       let strip: JSONValue = ["type": "Strip", "content": "a", "start": .integer(count), "stop": 0]
       #expect(try refusal("decoder", strip).contains("decoder.start"))
     }
+  }
+
+  /// Added tokens are looked for as the normalizer writes them.
+  @Test func addedTokensThatGrow() throws {
+    let tokens = (0..<2000).map { index -> JSONValue in
+      [
+        "id": .integer(3 + index), "content": .string("\(index)" + String(repeating: "x", count: 100)),
+        "normalized": true,
+      ]
+    }
+    let replace: JSONValue = [
+      "type": "Replace", "pattern": ["String": "x"], "content": .string(String(repeating: "y", count: 100)),
+    ]
+    let document: JSONValue = ["model": Self.model, "normalizer": replace, "added_tokens": .array(tokens)]
+    let error = #expect(throws: TokenizerError.self) { try Golden.tokenizer(document) }
+    #expect(error.map { "\($0)" }?.contains("normalized form") == true)
   }
 
   /// Exponential backtracking is given up after a number of steps, and every later text is refused too.
