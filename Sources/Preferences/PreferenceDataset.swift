@@ -11,7 +11,7 @@ package struct PreferenceDataset: Sendable {
   /// - Parameters:
   ///   - chat: needed for conversational rows only.
   ///   - strict: the first row that would be left out is thrown as a `DataDefect`.
-  /// - Throws: `PreferenceFileError`, `DataDefect` when strict, and what the chat renderer throws.
+  /// - Throws: `PreferenceFileError`, `DataDefect` when strict, `TokenizerError.tooSlow`, and what the chat renderer throws.
   package static func load(
     files: [String], encoding: TextEncoding, chat: ChatRendering? = nil,
     truncation: TokenTruncation = TokenTruncation(),
@@ -28,10 +28,8 @@ package struct PreferenceDataset: Sendable {
       let located = rows.map { row in
         row.flatMap { example in (nextText.next() ?? .failure(example.notRendered)).map { (example.location, $0) } }
       }
-      let outputs = parallelMap(located, threads: threads) { row in
-        row.flatMap { (location, text) in tokenizer.tokenize(text, at: location).map { (location, $0) } }
-      }
-      for output in outputs {
+      let outputs = parallelMap(located, threads: threads) { row in Result { try tokenizer.tokenize(row) } }
+      for output in try outputs.map({ try $0.get() }) {
         switch output {
         case .success(let (location, output)):
           pairs.append(output.pair)
@@ -70,6 +68,17 @@ extension PreferenceDataset {
       }
     }
     return hash
+  }
+}
+
+extension PairTokenizer {
+  fileprivate func tokenize(
+    _ row: Result<(RowLocation, PreferenceText), DataDefect>
+  ) throws -> Result<(RowLocation, Output), DataDefect> {
+    switch row {
+    case .success(let (location, text)): try tokenize(text, at: location).map { (location, $0) }
+    case .failure(let defect): .failure(defect)
+    }
   }
 }
 

@@ -9,6 +9,8 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
   /// A regular expression whose matching was given up.
   case tooSlow(pattern: String, file: String, key: String)
 
+  package var isTooSlow: Bool { if case .tooSlow = self { true } else { false } }
+
   package var description: String {
     switch self {
     case .unreadable(let path, let reason): "\(path): \(reason)"

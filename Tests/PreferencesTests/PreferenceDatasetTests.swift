@@ -2,6 +2,7 @@ import JSON
 import Packing
 import Preferences
 import Testing
+import Tokenization
 
 @Suite struct PreferenceDatasetTests {
   static let rows = """
@@ -76,6 +77,18 @@ import Testing
     let leftOut = try #require(json["left_out"]?.array?.first)
     #expect(leftOut["count"]?.integer == 7)
     #expect(leftOut["rows"]?.array?.compactMap { $0["line"]?.integer } == [2, 3, 4])
+  }
+
+  /// Which rows come before and after it on other threads shows nowhere.
+  @Test(arguments: [1, 3]) func aTokenizerThatIsTooSlowEndsTheRun(_ threads: Int) throws {
+    let file = try TemporaryFile(
+      ["a", "b", "slow", "c"].map { #"{"prompt": "\#($0)", "chosen": "a", "rejected": "b"}"# }.joined(separator: "\n"))
+    let slow = TokenizerError.tooSlow(pattern: "(a|a)*c", file: "tokenizer.json", key: "pre_tokenizer.pattern")
+    let encoding = TextEncoding(bosTokenID: nil, eosTokenID: 2) { text in
+      if text.hasPrefix("slow") { throw slow }
+      return TinyTokenizer.encode(text)
+    }
+    #expect(throws: slow) { try PreferenceDataset.load(files: [file.path], encoding: encoding, threads: threads) }
   }
 
   @Test func noUsablePairIsAnError() throws {
