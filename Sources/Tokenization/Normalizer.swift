@@ -18,13 +18,13 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  func callAsFunction(_ text: [UInt8]) -> [UInt8] {
+  func callAsFunction(_ text: [UInt8], _ budget: MatchBudget) -> [UInt8] {
     if text.isEmpty { return text }
     switch self {
-    case .sequence(let steps): return steps.reduce(text) { $1($0) }
+    case .sequence(let steps): return steps.reduce(text) { $1($0, budget) }
     case .unicode(let form): return form(text)
     case .prepend(let prefix): return prefix + text
-    case .replace(let pattern, let replacement): return pattern.replacing(in: text, with: replacement)
+    case .replace(let pattern, let replacement): return pattern.replacing(in: text, with: replacement, budget)
     case .lowercase: return Self.mapScalars(text) { $0.properties.lowercaseMapping }
     case .strip(let left, let right): return Self.strip(text, left: left, right: right)
     case .stripAccents:

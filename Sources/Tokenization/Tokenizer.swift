@@ -80,9 +80,10 @@ package final class Tokenizer: Sendable {
     let specialContents = Set(addedTokens.lazy.filter(\.special).map(\.content))
     var shown: [Int: [UInt8]] = [:]
     var formBytes = 0
+    let budget = MatchBudget(bytes: addedTokens.reduce(0) { $0 + $1.content.count })
     // Special tokens come first when two have the same form.
     for token in addedTokens.filter(\.special) + addedTokens.filter({ !$0.special }) {
-      let form = token.normalized ? normalizer?(token.content) ?? token.content : token.content
+      let form = token.normalized ? normalizer?(token.content, budget) ?? token.content : token.content
       formBytes += form.count
       guard formBytes < Component.addedTokenBytes else {
         throw .malformed(

@@ -122,6 +122,24 @@ import Tokenization
     }
   }
 
+  /// Each of many words takes less than a text may: together they are given up.
+  @Test func anExpressionWithoutEndOnManyWords() throws {
+    let tokenizer = try Golden.tokenizer([
+      "model": Self.model,
+      "pre_tokenizer": [
+        "type": "Sequence",
+        "pretokenizers": [
+          ["type": "WhitespaceSplit"],
+          ["type": "Split", "behavior": "Isolated", "pattern": ["Regex": "(a|a)*c"]],
+        ],
+      ],
+    ])
+    let word = String(repeating: "a", count: 17) + " "
+    #expect(try tokenizer.encode(word).count == 17)
+    let error = #expect(throws: TokenizerError.self) { try tokenizer.encode(String(repeating: word, count: 5000)) }
+    #expect(error?.isTooSlow == true)
+  }
+
   /// Long texts of ordinary patterns stay far below the limit.
   @Test func ordinaryExpressionsPass() throws {
     let tokenizer = try Golden.tokenizer([
