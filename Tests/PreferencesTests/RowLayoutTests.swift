@@ -177,6 +177,17 @@ import Testing
     #expect(try file.examples().first?.failure?.kind == .invalidRole)
   }
 
+  /// Looking each key up among all takes hours.
+  @Test func messagesOfManyMembersAreCompared() throws {
+    let keys = (0..<300_000).map { #""k\#($0)": 0"# }
+    func message(_ keys: [String]) -> String {
+      #"{"role": "assistant", "content": "same", "# + keys.joined(separator: ", ") + "}"
+    }
+    let file = try TemporaryFile(
+      #"{"prompt": [\#(Self.hi)], "chosen": [\#(message(keys))], "rejected": [\#(message(keys.reversed()))]}"#)
+    #expect(try file.examples().first?.failure?.kind == .identicalCompletions)
+  }
+
   @Test func theFirstGoodRowSetsTheLayout() throws {
     let file = try TemporaryFile(
       """
