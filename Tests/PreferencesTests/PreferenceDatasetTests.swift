@@ -79,6 +79,23 @@ import Tokenization
     #expect(leftOut["rows"]?.array?.compactMap { $0["line"]?.integer } == [2, 3, 4])
   }
 
+  @Test func reasonsAndTheirNumberAreBounded() throws {
+    let role = String(repeating: "x\u{0301}", count: 100_000)
+    let bad =
+      #"{"prompt": [{"role": "\#(role)", "content": "x"}], "chosen": [{"role": "a", "content": "b"}], "#
+      + #""rejected": [{"role": "a", "content": "c"}]}"#
+    let rows = [bad] + Array(repeating: "oops", count: 250)
+    let good = try TemporaryFile(#"{"prompt": "p", "chosen": "a", "rejected": "b"}"#)
+    let file = try TemporaryFile(rows.joined(separator: "\n"))
+    let report = try PreferenceDataset.load(files: [good.path, file.path], encoding: TinyTokenizer.encoding()).report
+    #expect(report.defects.first.map { $0.reason.unicodeScalars.count } == 504)
+    #expect(report.defects.count == 101)
+    #expect((report.rowsRead, report.rowsLeftOut) == (252, 251))
+    #expect(report.defectCounts.map(\.count) == [250, 1])
+    #expect(report.text().contains("and 245 more"))
+    #expect(report.text(named: 1000).contains("and 150 more"))
+  }
+
   /// Which rows come before and after it on other threads shows nowhere.
   @Test(arguments: [1, 3]) func aTokenizerThatIsTooSlowEndsTheRun(_ threads: Int) throws {
     let file = try TemporaryFile(
