@@ -87,7 +87,7 @@ let package = Package(
     tests("TimelineTests", ["Timeline"], exclude: []),
     tests("ModelFilesTests", ["ModelFiles", "Tensors", "JSON"]),
     tests("CheckpointsTests", ["Checkpoints", "ModelFiles", "Tensors", "JSON"]),
-    tests("TokenizationTests", ["Tokenization", "JSON"]),
+    tests("TokenizationTests", ["Tokenization", "JSON", "CUTF8Proc"]),
     tests("PreferencesTests", ["Preferences", "Packing", "Tokenization", "JSON"]),
     tests("ORPOTests", ["ORPO", "Packing", "JSON"]),
     tests("KernelsTests", ["Kernels", "Tensors"]),

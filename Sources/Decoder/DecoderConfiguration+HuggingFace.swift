@@ -6,7 +6,7 @@ extension DecoderConfiguration {
   package init(huggingFace config: JSONValue) throws(DecoderError) {
     let reader = try ConfigReader(config, name: "config.json")
     let type = try reader.string("model_type") ?? ""
-    guard let family = Family(rawValue: type) else {
+    guard let family = type.possibleName.flatMap(Family.init(rawValue:)) else {
       let known = Family.allCases.map(\.rawValue).joined(separator: ", ")
       throw .configuration(
         "config.json: model_type is \"\(type)\"; this version knows \(known)")
@@ -121,7 +121,7 @@ package struct ConfigReader {
   }
 
   func require(_ key: String, is expected: String) throws(DecoderError) {
-    if let found = try string(key), found != expected {
+    if let found = try string(key), found.possibleName != expected {
       throw .configuration("\(name): \(key) is \"\(found)\"; this version supports \"\(expected)\" only")
     }
   }

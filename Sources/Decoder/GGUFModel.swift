@@ -1,3 +1,4 @@
+import JSON
 package import ModelFiles
 
 /// A GGUF file of the `llama` architecture (Llama, Mistral, SmolLM2, TinyLlama ...) seen as a Hugging Face model: its
@@ -74,7 +75,7 @@ extension DecoderConfiguration {
   init(gguf file: GGUFFile) throws(DecoderError) {
     let reader = GGUFReader(file)
     let architecture = try reader.string("general.architecture") ?? ""
-    guard architecture == "llama" else {
+    guard architecture.isText("llama") else {
       throw .configuration(
         "\(file.path): general.architecture is \"\(architecture)\"; this version reads llama from GGUF files")
     }
@@ -177,7 +178,8 @@ private struct GGUFReader {
     guard factor > 0, factor.isFinite else {
       throw .configuration("\(file.path): llama.rope.scaling.factor is \(factor); expected more than 0")
     }
-    switch try string("llama.rope.scaling.type") ?? (factor == 1 ? "none" : "linear") {
+    let type = try string("llama.rope.scaling.type") ?? (factor == 1 ? "none" : "linear")
+    switch type.possibleName {
     case "none": return RotaryConfiguration(theta: theta)
     case "linear": return RotaryConfiguration(theta: theta, kind: factor == 1 ? .standard : .linear(factor: factor))
     case "yarn":
@@ -191,7 +193,7 @@ private struct GGUFReader {
           "\(file.path): llama.rope.scaling.original_context_length is \(original); expected more than 0")
       }
       return RotaryConfiguration(theta: theta, kind: .yarn(.init(factor: factor, originalMaxPositions: original)))
-    case let type:
+    default:
       throw .configuration("\(file.path): llama.rope.scaling.type is \"\(type)\"; known are none, linear, yarn")
     }
   }

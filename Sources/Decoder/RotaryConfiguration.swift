@@ -143,7 +143,7 @@ extension RotaryConfiguration {
     guard original > 0 else {
       throw .configuration("\(scaling.name): original_max_position_embeddings is \(original); expected more than 0")
     }
-    switch type {
+    switch type.possibleName {
     case "default": return .standard
     case "linear": return .linear(factor: try positive("factor"))
     case "dynamic": return .dynamic(factor: try positive("factor"))

@@ -56,7 +56,7 @@ struct SafetensorsHeader {
     guard let object = json.object else {
       throw SafetensorsError(path, .entryNotObject(tensor: name, found: json.typeName))
     }
-    for (field, _) in object.members where !["dtype", "shape", "data_offsets"].contains(field) {
+    for (field, _) in object.members where !["dtype", "shape", "data_offsets"].contains(field.possibleName) {
       throw SafetensorsError(path, .unknownField(tensor: name, field: field))
     }
     func fail(_ field: String, _ expected: String) -> SafetensorsError {
@@ -100,7 +100,7 @@ struct SafetensorsHeader {
 extension TensorDType {
   /// The dtype of this name in a safetensors header; block formats exist in GGUF files only.
   fileprivate init?(safetensorsName name: String) {
-    guard let dtype = TensorDType(rawValue: name) else { return nil }
+    guard let dtype = name.possibleName.flatMap(TensorDType.init(rawValue:)) else { return nil }
     switch dtype {
     case .f32, .f16, .bf16, .f64, .c64, .i64, .u64, .i32, .u32, .i16, .u16, .i8, .u8, .bool, .f8_e5m2, .f8_e4m3,
       .f8_e8m0, .f8_e4m3fnuz, .f8_e5m2fnuz, .f6_e2m3, .f6_e3m2, .f4:

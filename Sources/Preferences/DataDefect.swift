@@ -38,8 +38,14 @@ package struct DataDefect: Error, Sendable, Hashable, CustomStringConvertible {
   package init(_ kind: Kind, at location: RowLocation, _ reason: String) {
     self.kind = kind
     self.location = location
-    self.reason = reason
+    // Reasons quote rows. Scalars, since one character may have any number of them.
+    self.reason =
+      reason.utf8.count > Self.longestReason && reason.unicodeScalars.count > Self.longestReason
+      ? String(reason.unicodeScalars.prefix(Self.longestReason)) + " ..." : reason
   }
+
+  /// Unicode scalars of a reason that are kept.
+  private static let longestReason = 500
 
   package var file: String { location.file }
   package var line: Int { location.line }

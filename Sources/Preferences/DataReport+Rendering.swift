@@ -31,7 +31,8 @@ extension DataReport {
       lines.append("  left out, \(kind.rawValue): \(count)")
       let rows = defects.lazy.filter { $0.kind == kind }
       lines += rows.prefix(named).map { "    \($0)" }
-      if count > named { lines.append("    and \(count - named) more") }
+      let left = count - min(named, count, Self.mostKept)
+      if left > 0 { lines.append("    and \(left) more") }
     }
     for (name, rows) in [("prompt", truncatedPrompts), ("completion", truncatedCompletions)] where !rows.isEmpty {
       let more = rows.count > named ? " and \(rows.count - named) more" : ""

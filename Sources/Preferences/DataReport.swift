@@ -25,8 +25,10 @@ package struct DataReport: Sendable {
   package private(set) var rowsKept = 0
   package private(set) var truncatedPrompts: [RowLocation] = []
   package private(set) var truncatedCompletions: [RowLocation] = []
-  /// Every row left out, in file order.
+  /// Rows left out, in file order: the first `mostKept` of each kind.
   package private(set) var defects: [DataDefect] = []
+  private var counts: [DataDefect.Kind: Int] = [:]
+  package static let mostKept = 100
   /// Pairs whose prompt is an empty text: legal, and usually a column that was not recognised.
   package private(set) var emptyPrompts = 0
   package private(set) var prompt = Lengths([])
@@ -60,7 +62,8 @@ package struct DataReport: Sendable {
 
   mutating func add(_ defect: DataDefect) {
     rowsRead += 1
-    defects.append(defect)
+    counts[defect.kind, default: 0] += 1
+    if counts[defect.kind, default: 0] <= Self.mostKept { defects.append(defect) }
   }
 
   /// Turns the collected lengths into percentiles.
@@ -73,12 +76,11 @@ package struct DataReport: Sendable {
     lengths = []
   }
 
-  package var rowsLeftOut: Int { defects.count }
+  package var rowsLeftOut: Int { counts.values.reduce(0, +) }
 
   /// Rows left out by kind, the most frequent first.
   package var defectCounts: [(kind: DataDefect.Kind, count: Int)] {
-    let counts = Dictionary(grouping: defects, by: \.kind).mapValues(\.count)
-    return DataDefect.Kind.allCases.compactMap { kind in counts[kind].map { (kind, $0) } }
+    DataDefect.Kind.allCases.compactMap { kind in counts[kind].map { (kind, $0) } }
       .sorted { ($1.count, $0.kind.order) < ($0.count, $1.kind.order) }
   }
 

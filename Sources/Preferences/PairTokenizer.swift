@@ -1,4 +1,5 @@
 package import Packing
+internal import Tokenization
 
 /// Texts to token ids by TRL's rule (`build_tokenized_answer`, `tokenize_row` of its ORPO trainer), then truncation.
 package struct PairTokenizer: Sendable {
@@ -19,13 +20,17 @@ package struct PairTokenizer: Sendable {
     self.truncation = truncation
   }
 
-  package func tokenize(_ text: PreferenceText, at location: RowLocation) -> Result<Output, DataDefect> {
+  /// - Throws: `TokenizerError.tooSlow`: the tokenizer is no good, and which rows were left out would depend on which thread
+  ///   came first.
+  package func tokenize(_ text: PreferenceText, at location: RowLocation) throws -> Result<Output, DataDefect> {
     var chosen: PromptAndCompletion
     var rejected: PromptAndCompletion
     do {
       let prompt = try encoding.encode(text.prompt)
       chosen = split(try encoding.encode(text.prompt + text.chosen), prompt: prompt)
       rejected = split(try encoding.encode(text.prompt + text.rejected), prompt: prompt)
+    } catch let error as TokenizerError where error.isTooSlow {
+      throw error
     } catch {
       return .failure(DataDefect(.tokenizer, at: location, "tokenizer: \(error)"))
     }

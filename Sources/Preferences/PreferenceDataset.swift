@@ -11,7 +11,7 @@ package struct PreferenceDataset: Sendable {
   /// - Parameters:
   ///   - chat: needed for conversational rows only.
   ///   - strict: the first row that would be left out is thrown as a `DataDefect`.
-  /// - Throws: `PreferenceFileError`, `DataDefect` when strict, and what the chat renderer throws.
+  /// - Throws: `PreferenceFileError`, `DataDefect` when strict, `TokenizerError.tooSlow`, and what the chat renderer throws.
   package static func load(
     files: [String], encoding: TextEncoding, chat: ChatRendering? = nil,
     truncation: TokenTruncation = TokenTruncation(),
@@ -23,23 +23,20 @@ package struct PreferenceDataset: Sendable {
     var report = DataReport(files: files)
     try PreferenceReader(files: files).forEachBatch(threads: threads) { rows in
       // Strict or not, the defect named first is the first in the file, whichever stage finds it.
-      let texts = try PreferenceExample.texts(of: rows.compactMap { try? $0.get() }, chat: chat)
-      var nextText = texts.makeIterator()
-      let located = rows.map { row in
-        row.flatMap { example in (nextText.next() ?? .failure(example.notRendered)).map { (example.location, $0) } }
-      }
-      let outputs = parallelMap(located, threads: threads) { row in
-        row.flatMap { (location, text) in tokenizer.tokenize(text, at: location).map { (location, $0) } }
-      }
-      for output in outputs {
-        switch output {
-        case .success(let (location, output)):
-          pairs.append(output.pair)
-          locations.append(location)
-          report.add(output, at: location)
-        case .failure(let defect):
-          if strict { throw defect }
-          report.add(defect)
+      var rest = rows[...]
+      while !rest.isEmpty {
+        let located = try Self.texts(of: &rest, chat: chat)
+        let outputs = parallelMap(located, threads: threads) { row in Result { try tokenizer.tokenize(row) } }
+        for output in try outputs.map({ try $0.get() }) {
+          switch output {
+          case .success(let (location, output)):
+            pairs.append(output.pair)
+            locations.append(location)
+            report.add(output, at: location)
+          case .failure(let defect):
+            if strict { throw defect }
+            report.add(defect)
+          }
         }
       }
     }
@@ -49,6 +46,36 @@ package struct PreferenceDataset: Sendable {
       throw PreferenceFileError.noPairs(files: files, rows: report.rowsRead, reasons: report.reasons)
     }
     return PreferenceDataset(pairs: pairs, locations: locations, report: report)
+  }
+
+  private typealias LocatedText = Result<(RowLocation, PreferenceText), DataDefect>
+
+  /// A row's texts may be many times as long as the row: they are rendered a few rows at a time, and handed on when there is
+  /// this much.
+  private static let textBytes = 64 << 20
+  private static let rowsRenderedAtOnce = 8
+
+  /// Takes rows from the front of `rest` and renders them.
+  private static func texts(
+    of rest: inout ArraySlice<Result<PreferenceExample, DataDefect>>, chat: ChatRendering?
+  ) throws -> [LocatedText] {
+    var located: [LocatedText] = []
+    var bytes = 0
+    while !rest.isEmpty, bytes < textBytes {
+      let rows = rest.prefix(rowsRenderedAtOnce)
+      rest = rest.dropFirst(rowsRenderedAtOnce)
+      var texts = try PreferenceExample.texts(of: rows.compactMap { try? $0.get() }, chat: chat).makeIterator()
+      for row in rows {
+        let next = row.flatMap { example in
+          (texts.next() ?? .failure(example.notRendered)).map { (example.location, $0) }
+        }
+        if case .success(let (_, text)) = next {
+          bytes += text.prompt.utf8.count + text.chosen.utf8.count + text.rejected.utf8.count
+        }
+        located.append(next)
+      }
+    }
+    return located
   }
 }
 
@@ -70,6 +97,17 @@ extension PreferenceDataset {
       }
     }
     return hash
+  }
+}
+
+extension PairTokenizer {
+  fileprivate func tokenize(
+    _ row: Result<(RowLocation, PreferenceText), DataDefect>
+  ) throws -> Result<(RowLocation, Output), DataDefect> {
+    switch row {
+    case .success(let (location, text)): try tokenize(text, at: location).map { (location, $0) }
+    case .failure(let defect): .failure(defect)
+    }
   }
 }
 

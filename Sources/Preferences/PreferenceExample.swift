@@ -77,8 +77,15 @@ extension JSONValue {
     case (.array(let a), .array(let b)): a.count == b.count && zip(a, b).allSatisfy { $0.isSame(as: $1) }
     case (.object(let a), .object(let b)):
       a.members.count == b.members.count
-        && a.members.allSatisfy { member in b[member.key].map { $0.isSame(as: member.value) } ?? false }
+        && zip(a.byKey, b.byKey).allSatisfy { $0.key.hasSameBytes(as: $1.key) && $0.value.isSame(as: $1.value) }
     default: false
     }
+  }
+}
+
+extension JSONObject {
+  /// Members in the order of their keys' bytes: a row may have very many.
+  fileprivate var byKey: [(key: String, value: JSONValue)] {
+    members.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
   }
 }

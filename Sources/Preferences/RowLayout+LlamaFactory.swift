@@ -13,25 +13,25 @@ extension RowLayout {
       prompt.append(try message(turn, "'conversations', turn \(index + 1)"))
     }
     let system = try row.optionalText("system")
-    let hasSystemTurn = prompt.first?["role"]?.string == "system"
+    let hasSystemTurn = prompt.first?["role"]?.isText("system") ?? false
     if !system.isEmpty && !hasSystemTurn { prompt.insert(["role": "system", "content": .string(system)], at: 0) }
-    for (index, message) in prompt.drop(while: { $0["role"]?.string == "system" }).enumerated() {
+    for (index, message) in prompt.drop(while: { $0["role"]?.isText("system") ?? false }).enumerated() {
       let role = message["role"]?.string ?? ""
       let expected = index % 2 == 0 ? ["user", "tool"] : ["assistant"]
-      guard expected.contains(role) else {
+      guard let name = role.possibleName, expected.contains(name) else {
         throw RowProblem(
           .invalidRole,
           "'conversations', turn \(index + 1 + (hasSystemTurn ? 1 : 0)): role '\(role)', expected "
             + (index % 2 == 0 ? "'human' or 'observation'" : "'gpt' or 'function_call'") + ": turns alternate")
       }
     }
-    guard prompt.last?["role"]?.string != "assistant" else {
+    guard !(prompt.last?["role"]?.isText("assistant") ?? false) else {
       throw RowProblem(.invalidRole, "'conversations' end with the model's turn, expected the turn that is replied to")
     }
     var replies: [JSONValue] = []
     for key in ["chosen", "rejected"] {
       let reply = try message(row.required(key), "'\(key)'")
-      guard reply["role"]?.string == "assistant" else {
+      guard reply["role"]?.isText("assistant") ?? false else {
         throw RowProblem(
           .invalidRole, "'\(key)' is from '\(reply["role"]?.string ?? "")', expected 'gpt' or 'function_call'")
       }
@@ -73,7 +73,7 @@ extension RowLayout {
     let messages = try row.messages("messages")
     let rejected = try row.text("rejected_response")
     guard let chosen = messages.last else { throw RowProblem(.emptyCompletion, "'messages' is empty") }
-    guard chosen["role"]?.string == "assistant" else {
+    guard chosen["role"]?.isText("assistant") ?? false else {
       throw RowProblem(
         .invalidRole,
         "'messages' end with role '\(chosen["role"]?.string ?? "")', expected the chosen reply of 'assistant'")
@@ -101,7 +101,7 @@ extension RowLayout {
       texts.append(text)
     }
     let content = JSONValue.string(texts[1])
-    switch texts[0] {
+    switch texts[0].possibleName {
     case "human", "user": return ["role": "user", "content": content]
     case "gpt", "assistant": return ["role": "assistant", "content": content]
     case "system": return ["role": "system", "content": content]

@@ -180,7 +180,7 @@ extension RowLayout {
     if JSONValue.array(chosen).isSame(as: .array(rejected)) { throw identical }
     guard let last = prompt.last else { throw RowProblem(.emptyPrompt, "the prompt has no message") }
     let role = last["role"]?.string ?? ""
-    guard ["user", "tool", "assistant"].contains(role) else {
+    guard let name = role.possibleName, ["user", "tool", "assistant"].contains(name) else {
       throw RowProblem(
         .invalidRole, "the prompt ends with role '\(role)', expected 'user', 'tool', or 'assistant' to be continued")
     }

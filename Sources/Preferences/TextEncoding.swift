@@ -76,7 +76,7 @@ extension PreferenceExample {
   /// Prompt, prompt + chosen, prompt + rejected.
   private var conversationRequests: [ConversationRequest] {
     guard case .messages(let prompt, let chosen, let rejected, let arguments) = content else { return [] }
-    let continues = prompt.last?["role"]?.string == "assistant"
+    let continues = prompt.last?["role"]?.isText("assistant") ?? false
     return [
       ConversationRequest(
         messages: prompt, addGenerationPrompt: !continues, continueFinalMessage: continues, arguments: arguments),

@@ -16,12 +16,12 @@ extension ChatRenderer {
     return { conversations in
       let requests = conversations.map { conversation in
         // `tools` is a parameter of its own in transformers, whatever else the row sets is a variable.
-        let extra = conversation.arguments.members.filter { $0.key != "tools" }.map { ($0.key, $0.value) }
+        let extra = JSONObject(conversation.arguments.members.filter { !$0.key.isText("tools") })
         return ChatRequest(
           template: template, templateOrigin: tokenizer.chatTemplateOrigin, messages: .array(conversation.messages),
           addGenerationPrompt: conversation.addGenerationPrompt,
           continueFinalMessage: conversation.continueFinalMessage, variables: variables,
-          tools: conversation.arguments["tools"], extra: Dictionary(extra) { $1 })
+          tools: conversation.arguments["tools"], extra: extra)
       }
       return try self.render(requests).map {
         $0.mapError { error in

@@ -39,7 +39,7 @@ package final class ChatRenderer: Sendable {
   /// - Throws: `ChatTemplateError` with what the template raised, `ChatRendererError` when the helper cannot work.
   package func render(
     template: String, messages: JSONValue, addGenerationPrompt: Bool = false, continueFinalMessage: Bool = false,
-    variables: [String: String] = [:], tools: JSONValue? = nil, extra: [String: JSONValue] = [:]
+    variables: [String: String] = [:], tools: JSONValue? = nil, extra: JSONObject = JSONObject()
   ) throws -> String {
     let request = ChatRequest(
       template: template, messages: messages, addGenerationPrompt: addGenerationPrompt,

@@ -16,12 +16,12 @@ package struct ChatRequest: Sendable {
   /// A list of JSON schemas, or nil.
   package var tools: JSONValue?
   /// Further template variables, such as `enable_thinking`; they win over `variables`.
-  package var extra: [String: JSONValue]
+  package var extra: JSONObject
 
   package init(
     template: String, templateOrigin: String? = nil, messages: JSONValue, addGenerationPrompt: Bool = false,
     continueFinalMessage: Bool = false, variables: [String: String] = [:], tools: JSONValue? = nil,
-    extra: [String: JSONValue] = [:]
+    extra: JSONObject = JSONObject()
   ) {
     self.template = template
     self.templateOrigin = templateOrigin
@@ -35,8 +35,10 @@ package struct ChatRequest: Sendable {
 
   /// The request as the helper reads it, the template by number.
   func line(template number: Int) -> String {
-    var all = JSONObject(variables.map { ($0.key, .string($0.value)) })
-    for (name, value) in extra { all[name] = value }
+    // A row may set very many.
+    let taken = Set(extra.members.map { Array($0.key.utf8) })
+    let others = variables.filter { !taken.contains(Array($0.key.utf8)) }
+    let all = JSONObject(others.map { (key: $0.key, value: .string($0.value)) } + extra.members)
     let request: JSONValue = [
       "template": .integer(number), "messages": messages, "generation": .bool(addGenerationPrompt),
       "continue": .bool(continueFinalMessage), "tools": tools ?? .null, "variables": .object(all),
@@ -54,7 +56,7 @@ package struct ChatTemplateError: Error, CustomStringConvertible, Equatable {
   package var description: String { "the chat template failed: \(type): \(message)" }
 
   /// Whether the render was stopped at one of its limits, of time, memory or length, rather than by an error of its own.
-  package var isLimit: Bool { ["TimeoutError", "MemoryError", "TooLong", "HelperEnded"].contains(type) }
+  package var isLimit: Bool { ["TimeoutError", "MemoryError", "TooLong", "HelperEnded"].contains(type.possibleName) }
 }
 
 /// Why chat templates cannot be rendered at all.

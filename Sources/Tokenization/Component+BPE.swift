@@ -5,7 +5,7 @@ extension Component {
   func bpeModel() throws(TokenizerError) -> BPEModel {
     // Old files leave the type out; only BPE has merges.
     let type = try optionalString("type") ?? (value["merges"] == nil ? "without a type" : "BPE")
-    guard type == "BPE" else { throw unsupported("the model \(type)") }
+    guard type.isText("BPE") else { throw unsupported("the model \(type)") }
     if let dropout = value["dropout"], !dropout.isNull, dropout.double != 0 {
       throw unsupported("dropout \(dropout.serialized()) (merges left out at random)")
     }

@@ -5,7 +5,7 @@ extension Component {
     switch try type() {
     case "Sequence":
       var steps: [Normalizer] = []
-      for step in try self.steps("normalizers") { steps.append(try step.normalizer()) }
+      for step in try list("normalizers") { steps.append(try step.normalizer()) }
       return .sequence(steps)
     case let form where UnicodeForm(rawValue: form) != nil: return .unicode(try choice("type", form, UnicodeForm.self))
     case "Prepend": return .prepend(Array(try shortString("prepend").utf8))
@@ -24,7 +24,7 @@ extension Component {
     switch try type() {
     case "Sequence":
       var steps: [PreTokenizer] = []
-      for step in try self.steps("pretokenizers") { steps += try step.preTokenizers() }
+      for step in try list("pretokenizers") { steps += try step.preTokenizers() }
       return steps
     case "ByteLevel":
       return [
@@ -37,7 +37,7 @@ extension Component {
     case "Digits": return [.digits(individual: try bool("individual_digits", default: false))]
     case "Metaspace":
       let prepend = try prependScheme()
-      let replacement = Array(try optionalString("replacement")?.utf8 ?? "▁".utf8)
+      let replacement = try metaspace()
       return [.metaspace(replacement: replacement, prepend: prepend, split: try bool("split", default: true))]
     case "Whitespace": return [.whitespace]
     case "WhitespaceSplit": return [.whitespaceSplit]
@@ -60,7 +60,7 @@ extension Component {
     switch try type() {
     case "Sequence":
       var steps: [TokenDecoder] = []
-      for step in try self.steps("decoders") { steps += try step.decoders() }
+      for step in try list("decoders") { steps += try step.decoders() }
       return steps
     case "ByteLevel": return [.byteLevel]
     case "Replace": return [.replace(try pattern("pattern"), with: Array(try shortString("content").utf8))]
@@ -71,7 +71,7 @@ extension Component {
         .strip(content: Array(try shortString("content").utf8), start: try count("start"), stop: try count("stop"))
       ]
     case "Metaspace":
-      let replacement = Array(try optionalString("replacement")?.utf8 ?? "▁".utf8)
+      let replacement = try metaspace()
       return [.metaspace(replacement: replacement, stripsFirst: try prependScheme() != .never)]
     case let other: throw unsupported("the decoder \(other)")
     }
@@ -81,12 +81,16 @@ extension Component {
     switch try type() {
     case "Sequence":
       var all = PostProcessor()
-      for step in try steps("processors") { all.templates += try step.postProcessor().templates }
+      for step in try list("processors") { all.templates += try step.postProcessor().templates }
       return all
     case "ByteLevel": return PostProcessor()  // changes offsets only
     case "TemplateProcessing":
       var template: [PostProcessor.Part] = []
-      for part in try steps("single") { template.append(try part.templatePart(specialTokens: value["special_tokens"])) }
+      let parts = try list("single")
+      guard parts.count <= Self.mostSteps else {
+        throw malformed("single", "has \(parts.count) parts; at most \(Self.mostSteps) are accepted")
+      }
+      for part in parts { template.append(try part.templatePart(specialTokens: value["special_tokens"])) }
       return PostProcessor(templates: [template])
     case "BertProcessing", "RobertaProcessing":
       return PostProcessor(templates: [[.special([try tokenPair("cls")]), .text, .special([try tokenPair("sep")])]])
@@ -97,7 +101,7 @@ extension Component {
   /// `{"Sequence": {"id": "A"}}` or `{"SpecialToken": {"id": NAME}}`.
   private func templatePart(specialTokens: JSONValue?) throws(TokenizerError) -> PostProcessor.Part {
     if let sequence = value["Sequence"] {
-      guard sequence["id"]?.string == "A" else {
+      guard sequence["id"]?.isText("A") ?? false else {
         throw malformed("Sequence.id", "must be \"A\" in a template for one text")
       }
       return .text

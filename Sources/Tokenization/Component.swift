@@ -10,9 +10,18 @@ struct Component {
   static let longestText = 4096
   static let mostTokens = 1 << 25
   static let mostSteps = 64
+  static let mostGrowth = 1024.0
+  /// Of all added tokens; a matcher numbers up to 2^24 nodes, one for a byte.
+  static let addedTokenBytes = 1 << 22
 
   /// The `type` that chooses among components.
-  func type() throws(TokenizerError) -> String { try string("type") }
+  func type() throws(TokenizerError) -> String {
+    let type = try string("type")
+    guard let name = type.possibleName else {
+      throw malformed("type", "has \(type.utf8.count) bytes; at most 64 are accepted")
+    }
+    return name
+  }
 
   func unsupported(_ component: String) -> TokenizerError { .unsupported(component: component, file: file, key: key) }
 
@@ -31,6 +40,12 @@ struct Component {
     guard let value = value[name], !value.isNull else { return nil }
     guard let string = value.string else { throw malformed(name, "must be a string, not \(value.typeName)") }
     return string
+  }
+
+  /// Metaspace's sign for a space.
+  func metaspace() throws(TokenizerError) -> [UInt8] {
+    guard let value = value["replacement"], !value.isNull else { return Array("▁".utf8) }
+    return Array(try shortString("replacement").utf8)
   }
 
   func bool(_ name: String, default missing: Bool) throws(TokenizerError) -> Bool {
@@ -53,13 +68,20 @@ struct Component {
     return string
   }
 
-  /// The members of a sequence of steps.
-  func steps(_ name: String) throws(TokenizerError) -> [Component] {
-    let steps = try list(name)
-    guard steps.count <= Self.mostSteps else {
-      throw malformed(name, "has \(steps.count) steps; at most \(Self.mostSteps) are accepted")
+  /// Itself, if its sequences and the sequences in them have no more steps than are accepted.
+  /// - Parameter name: the key of a sequence's members.
+  func allSteps(_ name: String) throws(TokenizerError) -> Component {
+    let count = Self.stepCount(value, name)
+    guard count <= Self.mostSteps else {
+      throw malformed("", "has \(count) steps; at most \(Self.mostSteps) are accepted")
     }
-    return steps
+    return self
+  }
+
+  /// A sequence without members counts too.
+  private static func stepCount(_ step: JSONValue, _ name: String) -> Int {
+    guard let members = step[name]?.array, !members.isEmpty else { return 1 }
+    return members.reduce(0) { $0 + stepCount($1, name) }
   }
 
   /// A number of repetitions.
@@ -80,14 +102,21 @@ struct Component {
   func choice<Choice: RawRepresentable<String>>(_ name: String, _ text: String, _: Choice.Type) throws(TokenizerError)
     -> Choice
   {
-    guard let choice = Choice(rawValue: text) else { throw malformed(name, "\"\(text)\" is not a known value") }
+    guard let choice = text.possibleName.flatMap(Choice.init(rawValue:)) else {
+      throw malformed(name, "\"\(text)\" is not a known value")
+    }
     return choice
   }
 
   /// `{"String": ...}` or `{"Regex": ...}`.
   func pattern(_ name: String) throws(TokenizerError) -> TextPattern {
     guard let value = value[name] else { throw malformed(name, "is missing") }
-    if let literal = value.string ?? value["String"]?.string { return .literal(Array(literal.utf8)) }
+    if let literal = value.string ?? value["String"]?.string {
+      guard literal.utf8.count <= Self.longestText else {
+        throw malformed(name, "has \(literal.utf8.count) bytes; at most \(Self.longestText) are accepted")
+      }
+      return .literal(Array(literal.utf8))
+    }
     guard let expression = value["Regex"]?.string else { throw malformed(name, "must hold \"String\" or \"Regex\"") }
     guard expression.utf8.count <= Self.longestText else {
       throw malformed(

@@ -13,7 +13,7 @@ enum GGUFPreTokenizer {
 
   /// Nil for a name that is not known here.
   init?(name: String) {
-    switch name {
+    switch name.possibleName {
     case "gpt-2", "phi-2", "olmo": self = .gpt2
     case "smollm", "starcoder", "refact", "codeshell", "command-r": self = .smollm
     case "llama-bpe", "llama3", "llama-v3", "falcon3": self = .llama3

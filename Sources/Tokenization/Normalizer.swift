@@ -18,24 +18,13 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  /// How many times as long a text can become by replacing, at most.
-  var growth: Double {
-    switch self {
-    case .sequence(let steps): steps.reduce(1) { $0 * $1.growth }
-    case .replace(.literal(let literal), let replacement):
-      max(1, Double(replacement.count) / Double(max(1, literal.count)))
-    case .replace(_, let replacement): 1 + Double(replacement.count)
-    default: 1
-    }
-  }
-
-  func callAsFunction(_ text: [UInt8]) -> [UInt8] {
+  func callAsFunction(_ text: [UInt8], _ budget: MatchBudget) -> [UInt8] {
     if text.isEmpty { return text }
     switch self {
-    case .sequence(let steps): return steps.reduce(text) { $1($0) }
+    case .sequence(let steps): return steps.reduce(text) { $1($0, budget) }
     case .unicode(let form): return form(text)
     case .prepend(let prefix): return prefix + text
-    case .replace(let pattern, let replacement): return pattern.replacing(in: text, with: replacement)
+    case .replace(let pattern, let replacement): return pattern.replacing(in: text, with: replacement, budget)
     case .lowercase: return Self.mapScalars(text) { $0.properties.lowercaseMapping }
     case .strip(let left, let right): return Self.strip(text, left: left, right: right)
     case .stripAccents:

@@ -34,7 +34,7 @@ extension PreTokenizer {
   }
 
   /// - Parameter keepRawBytes: leave out ByteLevel's mapping to its alphabet; the model then takes raw bytes.
-  func callAsFunction(_ input: inout Words, keepRawBytes: Bool) {
+  func callAsFunction(_ input: inout Words, keepRawBytes: Bool, _ budget: MatchBudget) {
     switch self {
     case .byteLevel(let addPrefixSpace, let useRegex):
       if addPrefixSpace { input.prepend([0x20]) { _, word in word.first != 0x20 } }
@@ -44,18 +44,19 @@ extension PreTokenizer {
       switch (pattern, behavior, invert) {
       // These cover all text: every match is a word.
       case (.words(let pattern), .isolated, false): input.split { pattern.forEachMatch(in: $0, $1) }
-      default: input.split(pattern.forEachMatch, behavior, invert: invert)
+      default: input.split({ pattern.forEachMatch(in: $0, budget, $1) }, behavior, invert: invert)
       }
     case .digits(let individual):
       input.split(Self.matches(of: .numeric), individual ? .isolated : .contiguous, invert: false)
     case .metaspace(let replacement, let prepend, let split):
       let space = TextPattern.literal([0x20])
-      input.rewrite { space.replacing(in: Array($0), with: replacement) }
+      input.rewrite { space.replacing(in: Array($0), with: replacement, budget) }
       let startsText = input.startsText
       input.prepend(replacement) { index, word in
         !word.starts(with: replacement) && (prepend == .always || prepend == .first && startsText && index == 0)
       }
-      if split { input.split(TextPattern.literal(replacement).forEachMatch, .mergedWithNext, invert: false) }
+      let mark = TextPattern.literal(replacement)
+      if split { input.split({ mark.forEachMatch(in: $0, budget, $1) }, .mergedWithNext, invert: false) }
     case .whitespace:
       input.split(Self.forEachWordOrSymbolRun, .removed, invert: true)
     case .whitespaceSplit: input.split(Self.matches(of: .whitespace), .removed, invert: false)

@@ -22,20 +22,20 @@ enum TextPattern: Sendable {
   var expression: RegularExpression? { if case .regex(let expression) = self { expression } else { nil } }
 
   /// Matches in `text`, in order, not overlapping; empty matches included.
-  func forEachMatch(in text: Bytes, _ body: (Range<Int>) -> Void) {
+  func forEachMatch(in text: Bytes, _ budget: MatchBudget, _ body: (Range<Int>) -> Void) {
     switch self {
     case .literal(let literal): Self.forEachOccurrence(of: literal, in: text, body)
     case .words(let pattern): pattern.forEachMatch(in: text, body)
-    case .regex(let expression): expression.forEachMatch(in: text, body)
+    case .regex(let expression): expression.forEachMatch(in: text, budget, body)
     }
   }
 
-  func replacing(in text: [UInt8], with replacement: [UInt8]) -> [UInt8] {
+  func replacing(in text: [UInt8], with replacement: [UInt8], _ budget: MatchBudget) -> [UInt8] {
     text.withUnsafeBufferPointer { text in
       var result: [UInt8] = []
       result.reserveCapacity(text.count)
       var copied = 0
-      forEachMatch(in: text) { match in
+      forEachMatch(in: text, budget) { match in
         result.append(contentsOf: text[copied..<match.lowerBound])
         result.append(contentsOf: replacement)
         copied = match.upperBound
@@ -59,11 +59,20 @@ enum TextPattern: Sendable {
   }
 }
 
+/// The steps that regular expressions may still take on one text, however many words it has: ten million, and 500 for each
+/// of its bytes. Real patterns take some ten.
+final class MatchBudget {
+  /// Of 10,000 steps each.
+  fileprivate var reports: Int
+
+  init(bytes: Int) { reports = 1000 + bytes / 20 }
+}
+
 /// Foundation's regular expressions (ICU) over UTF-8. Over all code points its classes equal those of Hugging Face's
 /// engine.
 ///
 /// An expression can be written so that matching takes longer than anybody would wait. The engine reports every 10,000
-/// of its steps; beyond a number that grows with the text, matching stops and `isTooSlow` says so from then on.
+/// of its steps; when the budget is used up, matching stops and `requireFastEnough` throws from then on.
 final class RegularExpression: @unchecked Sendable {  // NSRegularExpression is immutable and thread-safe.
   private let expression: NSRegularExpression
   private let pattern: String
@@ -78,15 +87,13 @@ final class RegularExpression: @unchecked Sendable {  // NSRegularExpression is 
     self.key = key
   }
 
-  /// Ten million steps for any text, and 500 for each UTF-16 unit; real patterns take some ten.
-  private static func reportLimit(units: Int) -> Int { 1000 + units / 20 }
-
   /// Once matching was given up, ids would be wrong: the tokenizer that uses this expression must not go on.
   func requireFastEnough() throws(TokenizerError) {
     if tooSlow.load(ordering: .relaxed) { throw .tooSlow(pattern: pattern, file: file, key: key) }
   }
 
-  func forEachMatch(in text: Bytes, _ body: (Range<Int>) -> Void) {
+  func forEachMatch(in text: Bytes, _ budget: MatchBudget, _ body: (Range<Int>) -> Void) {
+    if tooSlow.load(ordering: .relaxed) { return }
     let string = String(decoding: text, as: UTF8.self)
     // UTF-8 offset of each UTF-16 unit.
     var offsets: [Int32] = []
@@ -100,15 +107,13 @@ final class RegularExpression: @unchecked Sendable {  // NSRegularExpression is 
     }
     offsets.append(Int32(text.count))
     let all = NSRange(location: 0, length: offsets.count - 1)
-    let limit = Self.reportLimit(units: all.length)
-    var reports = 0
     var ranges: [NSRange] = []
     expression.enumerateMatches(in: string, options: [.reportProgress], range: all) { match, _, stop in
       if let range = match?.range {
         ranges.append(range)
       } else {
-        reports += 1
-        if reports > limit {
+        budget.reports -= 1
+        if budget.reports < 0 {
           self.tooSlow.store(true, ordering: .relaxed)
           stop.pointee = true
         }

@@ -7,16 +7,18 @@ enum TokenDecoder: Sendable {
   case strip(content: [UInt8], start: Int, stop: Int)
   case metaspace(replacement: [UInt8], stripsFirst: Bool)
 
-  func callAsFunction(_ pieces: [[UInt8]]) -> [[UInt8]] {
+  func callAsFunction(_ pieces: [[UInt8]], _ budget: MatchBudget) -> [[UInt8]] {
     switch self {
     case .byteLevel: return [Self.wellFormed(pieces.flatMap { ByteAlphabet.decode($0) ?? $0 })]
-    case .replace(let pattern, let replacement): return pieces.map { pattern.replacing(in: $0, with: replacement) }
+    case .replace(let pattern, let replacement):
+      return pieces.map { pattern.replacing(in: $0, with: replacement, budget) }
     case .byteFallback: return Self.joinBytes(pieces)
     case .fuse: return [Array(pieces.joined())]
     case .strip(let content, let start, let stop): return pieces.map { Self.strip($0, content, start, stop) }
     case .metaspace(let replacement, let stripsFirst):
       return pieces.enumerated().map { index, piece in
-        TextPattern.literal(replacement).replacing(in: piece, with: index == 0 && stripsFirst ? [] : [0x20])
+        TextPattern.literal(replacement).replacing(
+          in: piece, with: index == 0 && stripsFirst ? [] : [0x20], budget)
       }
     }
   }

@@ -6,9 +6,10 @@ extension Tokenizer {
       guard tokens.indices.contains(Int(id)), !(skipSpecialTokens && isSpecial[Int(id)]) else { return nil }
       return tokens[Int(id)]
     }
+    let budget = MatchBudget(bytes: pieces.reduce(0) { $0 + $1.count })
     let text =
       if let decoders {
-        Array(decoders.reduce(pieces) { $1($0) }.joined())
+        Array(decoders.reduce(pieces) { $1($0, budget) }.joined())
       } else {
         Array(pieces.joined(separator: [0x20]))
       }

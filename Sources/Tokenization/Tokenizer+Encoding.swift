@@ -10,11 +10,12 @@ extension Tokenizer {
     defer { pool.give(encoding) }
     encoding.ids.removeAll(keepingCapacity: true)
     try text.withUTF8 { text in
+      let budget = MatchBudget(bytes: text.count)
       for segment in rawMatcher.segments(of: text) {
         switch segment {
         case .token(let id): encoding.ids.append(id)
         case .text(let range):
-          try encodePiece(text[bytes: range], startsText: range.lowerBound == 0, &encoding)
+          try encodePiece(text[bytes: range], startsText: range.lowerBound == 0, budget, &encoding)
         }
       }
     }
@@ -22,25 +23,29 @@ extension Tokenizer {
   }
 
   /// A stretch without added tokens of the first kind.
-  private func encodePiece(_ text: Bytes, startsText: Bool, _ encoding: inout Encoding) throws(TokenizerError) {
-    let normalized = normalizer?(Array(text)) ?? Array(text)
-    if normalizedMatcher.isEmpty { return try encodeWords(normalized, startsText: startsText, &encoding) }
+  private func encodePiece(
+    _ text: Bytes, startsText: Bool, _ budget: MatchBudget, _ encoding: inout Encoding
+  ) throws(TokenizerError) {
+    let normalized = normalizer?(Array(text), budget) ?? Array(text)
+    if normalizedMatcher.isEmpty { return try encodeWords(normalized, startsText: startsText, budget, &encoding) }
     let segments = normalized.withUnsafeBufferPointer(normalizedMatcher.segments)
     for segment in segments {
       switch segment {
       case .token(let id): encoding.ids.append(id)
       case .text(let range):
-        try encodeWords(Array(normalized[range]), startsText: startsText && range.lowerBound == 0, &encoding)
+        try encodeWords(Array(normalized[range]), startsText: startsText && range.lowerBound == 0, budget, &encoding)
       }
     }
   }
 
   /// A stretch without any added token.
-  private func encodeWords(_ text: [UInt8], startsText: Bool, _ encoding: inout Encoding) throws(TokenizerError) {
+  private func encodeWords(
+    _ text: [UInt8], startsText: Bool, _ budget: MatchBudget, _ encoding: inout Encoding
+  ) throws(TokenizerError) {
     if text.isEmpty { return }
     var words = Words(bytes: text, words: [0..<text.count], startsText: startsText)
     for (index, step) in preTokenizers.enumerated() {
-      step(&words, keepRawBytes: wordsAreRawBytes && index == preTokenizers.count - 1)
+      step(&words, keepRawBytes: wordsAreRawBytes && index == preTokenizers.count - 1, budget)
     }
     for expression in expressions { try expression.requireFastEnough() }
     try words.bytes.withUnsafeBufferPointer { bytes throws(TokenizerError) in

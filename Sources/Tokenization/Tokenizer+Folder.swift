@@ -52,7 +52,7 @@ extension Tokenizer {
     let value = configuration?["chat_template"]
     let text =
       if let named = value?.array {
-        named.first { $0["name"]?.string == "default" }?["template"]?.string
+        named.first { $0["name"]?.isText("default") ?? false }?["template"]?.string
       } else { value?.string }
     return text.map { ($0, directory + "/tokenizer_config.json") }
   }

@@ -48,15 +48,21 @@ package final class Tokenizer: Sendable {
       throw .malformed(file: file, key: "model", reason: "is missing; is this a tokenizer.json?")
     }
     model = try modelPart.bpeModel()
-    normalizer = try component("normalizer")?.normalizer()
+    normalizer = try component("normalizer")?.allSteps("normalizers").normalizer()
+    preTokenizers = try component("pre_tokenizer")?.allSteps("pretokenizers").preTokenizers() ?? []
+    postProcessor = try component("post_processor")?.allSteps("processors").postProcessor() ?? PostProcessor()
+    decoders = try component("decoder")?.allSteps("decoders").decoders()
     // Replacements of replacements could make gigabytes of a line.
-    guard normalizer.map({ $0.growth <= 1024 }) ?? true else {
+    let normalized: Double = normalizer?.growth ?? 1
+    let split: Double = preTokenizers.reduce(normalized) { $0 * $1.growth }
+    let decoded: Double = (decoders ?? []).reduce(1.0) { $0 * $1.growth }
+    let growths: [(key: String, growth: Double)] = [
+      ("normalizer", normalized), ("pre_tokenizer", split), ("decoder", decoded),
+    ]
+    for (key, growth) in growths where growth > Component.mostGrowth {
       throw .malformed(
-        file: file, key: "normalizer", reason: "its replacements can make a text more than 1024 times as long")
+        file: file, key: key, reason: "its steps can make a text more than \(Int(Component.mostGrowth)) times as long")
     }
-    preTokenizers = try component("pre_tokenizer")?.preTokenizers() ?? []
-    postProcessor = try component("post_processor")?.postProcessor() ?? PostProcessor()
-    decoders = try component("decoder")?.decoders()
     expressions = (normalizer?.patterns ?? []).compactMap(\.expression) + preTokenizers.compactMap(\.expression)
     wordsAreRawBytes =
       if case .byteLevel = preTokenizers.last, model.continuingPrefix.isEmpty, model.endSuffix.isEmpty { true } else {
@@ -73,9 +79,17 @@ package final class Tokenizer: Sendable {
     var normalizedMatcher = AddedTokenMatcher()
     let specialContents = Set(addedTokens.lazy.filter(\.special).map(\.content))
     var shown: [Int: [UInt8]] = [:]
+    var formBytes = 0
+    let budget = MatchBudget(bytes: addedTokens.reduce(0) { $0 + $1.content.count })
     // Special tokens come first when two have the same form.
     for token in addedTokens.filter(\.special) + addedTokens.filter({ !$0.special }) {
-      let form = token.normalized ? normalizer?(token.content) ?? token.content : token.content
+      let form = token.normalized ? normalizer?(token.content, budget) ?? token.content : token.content
+      formBytes += form.count
+      guard formBytes < Component.addedTokenBytes else {
+        throw .malformed(
+          file: file, key: "added_tokens",
+          reason: "in normalized form they may have \(Component.addedTokenBytes) bytes in all")
+      }
       if token.normalized {
         normalizedMatcher.insert(token, form: form)
       } else {
@@ -101,9 +115,10 @@ package final class Tokenizer: Sendable {
       let content = Array(try part.string("content").utf8)
       totalBytes += content.count
       // Long ones would make every text slow to search, many of them would not fit the matcher's node numbers.
-      guard content.count <= Component.longestText, totalBytes < 1 << 22 else {
+      guard content.count <= Component.longestText, totalBytes < Component.addedTokenBytes else {
         throw part.malformed(
-          "content", "added tokens may have \(Component.longestText) bytes each and \(1 << 22) in all")
+          "content", "added tokens may have \(Component.longestText) bytes each and \(Component.addedTokenBytes) in all"
+        )
       }
       let id = try part.integer("id")
       guard id >= 0, id < Component.mostTokens else {

@@ -9,6 +9,8 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
   /// A regular expression whose matching was given up.
   case tooSlow(pattern: String, file: String, key: String)
 
+  package var isTooSlow: Bool { if case .tooSlow = self { true } else { false } }
+
   package var description: String {
     switch self {
     case .unreadable(let path, let reason): "\(path): \(reason)"
@@ -17,7 +19,7 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
       "\(file): \(key): \(component) is not implemented; the ids would not be the model's, so nothing was tokenized"
     case .tooSlow(let pattern, let file, let key):
       "\(file): \(key): matching the regular expression \"\(pattern.prefix(200))\" took more steps than are allowed "
-        + "(10 million, and 500 for each character of the text)"
+        + "(10 million, and 500 for each byte of the text)"
     case .unknownToken(let piece):
       "the vocabulary has neither \"\(piece)\" nor the unknown token that tokenizer.json names under model.unk_token"
     }

@@ -30,13 +30,66 @@ enum UnicodeForm: String, Sendable {
     }
   }
 
+  /// What `utf8proc_map` gives. It brings marks into their order by exchanging neighbours, which for a long run of them takes
+  /// hours, so they are sorted here between its two halves.
   private func append(_ text: Bytes, to output: inout [UInt8]) {
     if text.isEmpty { return }
-    var normalized: UnsafeMutablePointer<UInt8>?
-    let count = utf8proc_map(text.baseAddress, text.count, &normalized, options)
-    guard count >= 0, let normalized else { return output.append(contentsOf: text) }
-    defer { free(normalized) }
-    output.append(contentsOf: UnsafeBufferPointer(start: normalized, count: count))
+    var scalars: [Int32] = []
+    scalars.reserveCapacity(text.count + text.count / 4)
+    // The longest decomposition, U+FDFA's, has 18.
+    var parts = [Int32](repeating: 0, count: 32)
+    var boundary: Int32 = 0
+    var index = 0
+    while index < text.count {
+      let (scalar, length) = text.scalar(at: index)
+      index += length
+      if scalar < 0x80 {
+        scalars.append(Int32(scalar))
+        continue
+      }
+      let count = utf8proc_decompose_char(Int32(scalar), &parts, parts.count, options, &boundary)
+      guard (0...parts.count).contains(count) else { return output.append(contentsOf: text) }
+      scalars.append(contentsOf: parts[..<count])
+    }
+    Self.sortMarks(&scalars)
+    let count = scalars.count
+    // The text is written over the scalars, with a NUL at its end.
+    scalars.append(0)
+    scalars.withUnsafeMutableBufferPointer { scalars in
+      let length = utf8proc_reencode(scalars.baseAddress, count, options)
+      guard length >= 0 else { return output.append(contentsOf: text) }
+      output.append(contentsOf: UnsafeRawBufferPointer(scalars)[..<length])
+    }
+  }
+
+  /// Canonical ordering: every run of scalars with a combining class by that class, equals as they were.
+  private static func sortMarks(_ scalars: inout [Int32]) {
+    func combiningClass(_ scalar: Int32) -> Int16 {
+      scalar < 0x300 ? 0 : utf8proc_get_property(scalar).pointee.combining_class
+    }
+    var start = 0
+    while start < scalars.count {
+      guard combiningClass(scalars[start]) > 0 else {
+        start += 1
+        continue
+      }
+      var end = start
+      var marks: [(combiningClass: Int16, scalar: Int32)] = []
+      var isSorted = true
+      while end < scalars.count {
+        let order = combiningClass(scalars[end])
+        if order == 0 { break }
+        if let last = marks.last, last.combiningClass > order { isSorted = false }
+        marks.append((order, scalars[end]))
+        end += 1
+      }
+      if !isSorted {
+        // Swift's sort is stable.
+        marks.sort { $0.combiningClass < $1.combiningClass }
+        for (place, mark) in zip(start..<end, marks) { scalars[place] = mark.scalar }
+      }
+      start = end
+    }
   }
 
   /// True only for text the form leaves as it is; a quick test that may miss some.

@@ -20,7 +20,9 @@ struct Data: ParsableCommand {
   mutating func run() throws {
     let (options, dump) = (options, dump)
     try Ranks.run("data", { try options.read(for: .data) }) { configuration, job, chat in
-      try DataRun.run(configuration, dump: dump, job: job, chat: chat) { print($0) }
+      try DataRun.run(
+        configuration, dump: dump, job: job, chat: chat, report: { StandardOutput.write($0 + "\n") },
+        line: { print($0) })
     }
   }
 }

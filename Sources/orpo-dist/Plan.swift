@@ -57,6 +57,8 @@ struct Plan: ParsableCommand {
     let settings = PlanRun.Settings(
       ranks: ranks, hosts: hosts, bandwidth: bandwidth, threads: threads, jsonFile: json)
     let chat = ChatTemplates.areNeeded(for: configuration.trainFile) ? try? ChatRenderer.start() : nil
-    try PlanRun.run(configuration, settings, chat: chat, note: { StandardError.write($0 + "\n") }, print: { print($0) })
+    try PlanRun.run(
+      configuration, settings, chat: chat, note: { StandardError.write($0 + "\n") },
+      print: { StandardOutput.write($0 + "\n") })
   }
 }

@@ -68,6 +68,30 @@ extension EndToEndTests {
       #expect(try jsonLines(in: report.standardOutput).count { $0["chosen_input_ids"] != nil } == Self.badRows.count)
     }
 
+    /// Rows that would command a terminal, or fill it, are shown as text.
+    @Test func aReportOfRowsIsPlainText() throws {
+      let scratch = try ScratchDirectory()
+      defer { scratch.remove() }
+      let role = #"\u001b]0;owned\u0007\u009b2J"#
+      let rows = [role, String(repeating: "x", count: 100_000)].map {
+        #"{"prompt": [{"role": "\#($0)", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "a"}], "#
+          + #""rejected": [{"role": "assistant", "content": "b"}]}"#
+      }
+      // A file's rows have one layout: theirs is decided by the first good one.
+      let conversations = try scratch.write(rows.joined(separator: "\n") + "\n", to: "conversations.jsonl")
+      let good = try scratch.write(Self.good + "\n", to: "rows.jsonl")
+      let settings = Settings.base(model: "llama", output: scratch.url.appending(path: "data")).merging([
+        "train_file": [.string(good.path), .string(conversations.path)]
+      ]) { $1 }
+      let configuration = try scratch.write(settings.yaml, to: "data.yaml")
+      let report = try Command.alone(["data", "--config", configuration.path], in: scratch.url).wait()
+      #expect(report.exitCode == 0, "\(report.standardError)")
+      #expect(report.standardOutput.contains(#"role '\u{1B}]0;owned\u{7}\u{9B}2J'"#), "\(report.standardOutput)")
+      #expect(
+        report.standardOutput.unicodeScalars.allSatisfy { $0 == "\n" || $0.properties.generalCategory != .control })
+      #expect(report.standardOutput.utf8.count < 10_000)
+    }
+
     /// A parameter that is not a number makes every loss one: all ranks skip the steps, say so, and give up in the end.
     @Test func aLossThatIsNotFiniteStopsTheJob() throws {
       let scratch = try ScratchDirectory()

@@ -1,7 +1,9 @@
 import JSON
 import Packing
 import Preferences
+import Synchronization
 import Testing
+import Tokenization
 
 @Suite struct PreferenceDatasetTests {
   static let rows = """
@@ -78,6 +80,35 @@ import Testing
     #expect(leftOut["rows"]?.array?.compactMap { $0["line"]?.integer } == [2, 3, 4])
   }
 
+  @Test func reasonsAndTheirNumberAreBounded() throws {
+    let role = String(repeating: "x\u{0301}", count: 100_000)
+    let bad =
+      #"{"prompt": [{"role": "\#(role)", "content": "x"}], "chosen": [{"role": "a", "content": "b"}], "#
+      + #""rejected": [{"role": "a", "content": "c"}]}"#
+    let rows = [bad] + Array(repeating: "oops", count: 250)
+    let good = try TemporaryFile(#"{"prompt": "p", "chosen": "a", "rejected": "b"}"#)
+    let file = try TemporaryFile(rows.joined(separator: "\n"))
+    let report = try PreferenceDataset.load(files: [good.path, file.path], encoding: TinyTokenizer.encoding()).report
+    #expect(report.defects.first.map { $0.reason.unicodeScalars.count } == 504)
+    #expect(report.defects.count == 101)
+    #expect((report.rowsRead, report.rowsLeftOut) == (252, 251))
+    #expect(report.defectCounts.map(\.count) == [250, 1])
+    #expect(report.text().contains("and 245 more"))
+    #expect(report.text(named: 1000).contains("and 150 more"))
+  }
+
+  /// Which rows come before and after it on other threads shows nowhere.
+  @Test(arguments: [1, 3]) func aTokenizerThatIsTooSlowEndsTheRun(_ threads: Int) throws {
+    let file = try TemporaryFile(
+      ["a", "b", "slow", "c"].map { #"{"prompt": "\#($0)", "chosen": "a", "rejected": "b"}"# }.joined(separator: "\n"))
+    let slow = TokenizerError.tooSlow(pattern: "(a|a)*c", file: "tokenizer.json", key: "pre_tokenizer.pattern")
+    let encoding = TextEncoding(bosTokenID: nil, eosTokenID: 2) { text in
+      if text.hasPrefix("slow") { throw slow }
+      return TinyTokenizer.encode(text)
+    }
+    #expect(throws: slow) { try PreferenceDataset.load(files: [file.path], encoding: encoding, threads: threads) }
+  }
+
   @Test func noUsablePairIsAnError() throws {
     let file = try TemporaryFile(#"{"prompt": "p", "chosen": "a", "rejected": "a"}"#)
     let error = try #require(throws: PreferenceFileError.self) {
@@ -106,6 +137,22 @@ import Testing
     #expect(data.report.defects.map(\.line) == [2, 3])
     #expect(data.pairs[1].chosen.starts(with: TinyTokenizer.encode("[BOS]<tool>Hi</tool>\n<assistant>c")))
     #expect(data.pairs[0].sharedPrefixLength == TinyTokenizer.encode("[BOS]<user>Hi</user>\n<assistant>").count)
+  }
+
+  /// No more rows are rendered at once than fit in memory however long their texts become.
+  @Test func conversationsAreRenderedInSlices() throws {
+    let sizes = Mutex<[Int]>([])
+    let chat: ChatRendering = { requests in
+      sizes.withLock { $0.append(requests.count) }
+      return try TinyTokenizer.chat(requests)
+    }
+    let rows = (0..<100).map { Self.conversation("user", "a\($0)", "b") }
+    let file = try TemporaryFile(rows.joined(separator: "\n"))
+    let data = try PreferenceDataset.load(
+      files: [file.path], encoding: TinyTokenizer.encoding(), chat: chat, threads: 2)
+    #expect(data.locations.map(\.line) == Array(1...100))
+    #expect(sizes.withLock { $0.max() ?? 0 } <= 24)
+    #expect(sizes.withLock { $0.reduce(0, +) } == 300)
   }
 
   @Test func conversationsNeedATemplate() throws {

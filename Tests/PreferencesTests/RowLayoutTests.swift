@@ -164,6 +164,30 @@ import Testing
     #expect(defect.reason.contains(word), "\(defect)")
   }
 
+  /// Marks out of order, as many as a row can hold: comparing such texts as Swift's `==` does takes hours.
+  static let marks = String(repeating: "\u{0301}", count: 1_500_000) + String(repeating: "\u{0316}", count: 1_500_000)
+
+  @Test(arguments: [
+    #"{"prompt": [{"role": "MARKS", "content": "x"}], "chosen": [\#(good)], "rejected": [\#(bad)]}"#,
+    #"{"conversations": [{"from": "MARKS", "value": "Hi"}], "chosen": {"from": "gpt", "value": "good"}, "#
+      + #""rejected": {"from": "gpt", "value": "bad"}}"#,
+    #"{"messages": [\#(hi), {"role": "MARKS", "content": "x"}], "rejected_response": "bad"}"#,
+  ]) func rolesAreComparedAsBytes(_ row: String) throws {
+    let file = try TemporaryFile(row.replacing("MARKS", with: Self.marks))
+    #expect(try file.examples().first?.failure?.kind == .invalidRole)
+  }
+
+  /// Looking each key up among all takes hours.
+  @Test func messagesOfManyMembersAreCompared() throws {
+    let keys = (0..<300_000).map { #""k\#($0)": 0"# }
+    func message(_ keys: [String]) -> String {
+      #"{"role": "assistant", "content": "same", "# + keys.joined(separator: ", ") + "}"
+    }
+    let file = try TemporaryFile(
+      #"{"prompt": [\#(Self.hi)], "chosen": [\#(message(keys))], "rejected": [\#(message(keys.reversed()))]}"#)
+    #expect(try file.examples().first?.failure?.kind == .identicalCompletions)
+  }
+
   @Test func theFirstGoodRowSetsTheLayout() throws {
     let file = try TemporaryFile(
       """

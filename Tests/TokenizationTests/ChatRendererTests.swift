@@ -34,14 +34,13 @@ import Tokenization
       let source =
         try template["template"]?.string ?? String(contentsOfFile: "\(templates ?? "")/\(name)", encoding: .utf8)
       for row in try #require(template["results"]?.array) {
-        let extra = (row["kwargs"]?.object?.members ?? []).map { ($0.key, $0.value) }
         requests.append(
           ChatRequest(
             template: source, messages: try #require(golden["conversations"]?[row["conversation"]?.string ?? ""]),
             addGenerationPrompt: row["add_generation_prompt"]?.bool ?? false,
             continueFinalMessage: row["continue_final_message"]?.bool ?? false, variables: variables,
             tools: row["tools"]?.bool == true ? golden["tools"] : nil,
-            extra: Dictionary(extra, uniquingKeysWith: { first, _ in first })))
+            extra: row["kwargs"]?.object ?? JSONObject()))
         rows.append(row)
       }
     }

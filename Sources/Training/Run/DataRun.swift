@@ -6,9 +6,10 @@ package import Tokenization
 
 /// `orpo-dist data`: what the pipeline makes of the rows.
 package enum DataRun {
-  /// Prints the report, or the first `dump` pairs as JSON lines in file order (the report then goes to standard error).
+  /// Hands over the report, or the first `dump` pairs as JSON lines in file order (the report then goes to standard error).
   package static func run(
-    _ configuration: TrainingConfiguration, dump: Int?, job: Job, chat: ChatRenderer?, print: (String) -> Void
+    _ configuration: TrainingConfiguration, dump: Int?, job: Job, chat: ChatRenderer?, report: (String) -> Void,
+    line: (String) -> Void
   ) throws {
     try job.communicator.together {
       guard job.isRoot else { return }
@@ -21,8 +22,8 @@ package enum DataRun {
         threads: job.pool.threadCount, needsTraining: !configuration.trainFile.isEmpty)
       chat?.stop()
       let reports = [data.trainingReport, data.evaluationReport].compactMap { $0?.text() }
-      guard let dump else { return reports.forEach(print) }
-      for pair in (data.training + data.evaluation).prefix(dump) { print(pair.dumpLine) }
+      guard let dump else { return reports.forEach(report) }
+      for pair in (data.training + data.evaluation).prefix(dump) { line(pair.dumpLine) }
       reports.forEach(job.note)
     }
   }
