@@ -102,7 +102,7 @@ extension GGUFVocabulary {
       postProcessor: try template(addBOS: addBosToken ?? true),
       decoder: ["type": "Sequence", "decoders": .array(decoders)],
       model: TokenizerDocument.bpe(
-        vocabulary: vocabulary(names), merges: merges.isEmpty ? mergesByScore(names) : try writtenMerges(),
+        vocabulary: vocabulary(names), merges: merges.isEmpty ? try mergesByScore(names) : try writtenMerges(),
         unknownToken: unknown.flatMap { names.indices.contains($0) ? names[$0] : nil }, byteFallback: true,
         ignoreMerges: false))
   }
@@ -160,7 +160,11 @@ extension GGUFVocabulary {
 
   /// The merges that SentencePiece's scores imply, as transformers derives them: every way to cut a token into two
   /// tokens, best score first, then longer left and right sides, then order of the vocabulary.
-  private func mergesByScore(_ names: [String]) -> [(String, String)] {
+  private func mergesByScore(_ names: [String]) throws(TokenizerError) -> [(String, String)] {
+    // Every cut of a token is tried.
+    for (id, token) in tokens.enumerated() where token.count > Component.longestText {
+      throw malformed("tokens[\(id)]", "has \(token.count) bytes; at most \(Component.longestText) are accepted")
+    }
     let ids = ByteTable(tokens.enumerated().map { ($1, Int32($0)) })
     let joinable = tokens.indices.map { id in
       ![TokenType.unknown, TokenType.control, TokenType.unused, TokenType.byte].contains(type(id))
@@ -175,6 +179,9 @@ extension GGUFVocabulary {
           joinable[Int(left)], joinable[Int(right)]
         else { continue }
         local.append((Int(left), Int(right), scores[id]))
+      }
+      guard found.count + local.count <= 1 << 23 else {
+        throw malformed("tokens", "imply more than \(1 << 23) merges; no vocabulary has so many")
       }
       found += local.sorted { ($0.left, $0.right) < ($1.left, $1.right) }
     }
