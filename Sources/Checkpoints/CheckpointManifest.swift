@@ -71,11 +71,13 @@ package struct CheckpointManifest: Sendable, Equatable {
     guard let files = json["files"]?.array else { throw invalid("'files' must be a list") }
     self.step = step
     entries = []
+    var names = NameIndex()
     for file in files {
       guard let name = file["name"]?.string, SafetensorsFolder.isPlainName(name),
         let size = file["size"]?.integer, size >= 0,
         let checksum = file["checksum"]?.string.flatMap({ UInt64($0, radix: 16) })
       else { throw invalid("'files' needs a plain name, a size and a checksum each, found \(file.serialized())") }
+      guard names.insert(name, at: entries.count) else { throw invalid("'files' lists \(name) twice") }
       var entry = Entry(WrittenFile(name: name, size: size, checksum: checksum))
       if version == 2 {
         guard let rank = file["rank"]?.integer, rank >= 0, let disk = file["disk"]?.integer, disk >= 0,

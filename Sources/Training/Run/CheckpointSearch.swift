@@ -141,7 +141,8 @@ struct CheckpointSearch {
       let reader =
         unit == 0
         ? candidates[unit][0] : candidates[unit].min { (bytes[$0], $0) < (bytes[$1], $1) } ?? candidates[unit][0]
-      bytes[reader] += units[unit].reduce(0) { $0 + manifest.entries[$1].file.size }
+      // Sizes may say anything; only the balance of reading depends on them.
+      bytes[reader] &+= units[unit].reduce(0) { $0 &+ manifest.entries[$1].file.size }
       return reader
     }
   }
