@@ -23,21 +23,20 @@ package struct PreferenceDataset: Sendable {
     var report = DataReport(files: files)
     try PreferenceReader(files: files).forEachBatch(threads: threads) { rows in
       // Strict or not, the defect named first is the first in the file, whichever stage finds it.
-      let texts = try PreferenceExample.texts(of: rows.compactMap { try? $0.get() }, chat: chat)
-      var nextText = texts.makeIterator()
-      let located = rows.map { row in
-        row.flatMap { example in (nextText.next() ?? .failure(example.notRendered)).map { (example.location, $0) } }
-      }
-      let outputs = parallelMap(located, threads: threads) { row in Result { try tokenizer.tokenize(row) } }
-      for output in try outputs.map({ try $0.get() }) {
-        switch output {
-        case .success(let (location, output)):
-          pairs.append(output.pair)
-          locations.append(location)
-          report.add(output, at: location)
-        case .failure(let defect):
-          if strict { throw defect }
-          report.add(defect)
+      var rest = rows[...]
+      while !rest.isEmpty {
+        let located = try Self.texts(of: &rest, chat: chat)
+        let outputs = parallelMap(located, threads: threads) { row in Result { try tokenizer.tokenize(row) } }
+        for output in try outputs.map({ try $0.get() }) {
+          switch output {
+          case .success(let (location, output)):
+            pairs.append(output.pair)
+            locations.append(location)
+            report.add(output, at: location)
+          case .failure(let defect):
+            if strict { throw defect }
+            report.add(defect)
+          }
         }
       }
     }
@@ -47,6 +46,36 @@ package struct PreferenceDataset: Sendable {
       throw PreferenceFileError.noPairs(files: files, rows: report.rowsRead, reasons: report.reasons)
     }
     return PreferenceDataset(pairs: pairs, locations: locations, report: report)
+  }
+
+  private typealias LocatedText = Result<(RowLocation, PreferenceText), DataDefect>
+
+  /// A row's texts may be many times as long as the row: they are rendered a few rows at a time, and handed on when there is
+  /// this much.
+  private static let textBytes = 64 << 20
+  private static let rowsRenderedAtOnce = 8
+
+  /// Takes rows from the front of `rest` and renders them.
+  private static func texts(
+    of rest: inout ArraySlice<Result<PreferenceExample, DataDefect>>, chat: ChatRendering?
+  ) throws -> [LocatedText] {
+    var located: [LocatedText] = []
+    var bytes = 0
+    while !rest.isEmpty, bytes < textBytes {
+      let rows = rest.prefix(rowsRenderedAtOnce)
+      rest = rest.dropFirst(rowsRenderedAtOnce)
+      var texts = try PreferenceExample.texts(of: rows.compactMap { try? $0.get() }, chat: chat).makeIterator()
+      for row in rows {
+        let next = row.flatMap { example in
+          (texts.next() ?? .failure(example.notRendered)).map { (example.location, $0) }
+        }
+        if case .success(let (_, text)) = next {
+          bytes += text.prompt.utf8.count + text.chosen.utf8.count + text.rejected.utf8.count
+        }
+        located.append(next)
+      }
+    }
+    return located
   }
 }
 

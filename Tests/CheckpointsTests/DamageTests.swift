@@ -47,6 +47,7 @@ import Testing
 
   @Test(arguments: [
     #"{"name":"../x","size":1,"checksum":"0"}"#, #"{"name":"/etc/passwd","size":1,"checksum":"0"}"#,
+    #"{"name":"x","size":1,"checksum":"0"},{"name":"x","size":1,"checksum":"0"}"#,
     #"{"name":"x","size":-1,"checksum":"0"}"#, #"{"name":"x","size":1,"checksum":"zz"}"#, "1",
   ])
   func aManifestCannotLeadElsewhere(_ entry: String) throws {
@@ -55,7 +56,7 @@ import Testing
       let path = checkpoint.directory + "/checkpoint.json"
       try Data(#"{"version":1,"step":1,"checksum":"stripe64","files":[\#(entry)]}"#.utf8).write(to: URL(filePath: path))
       let error = #expect(throws: CheckpointError.self) { try store.checkpoint(step: 1) }
-      #expect(error?.description.contains("'files' needs a plain name") == true)
+      #expect(error?.description.contains("'files' ") == true)
     }
   }
 

@@ -1,6 +1,7 @@
 import JSON
 import Packing
 import Preferences
+import Synchronization
 import Testing
 import Tokenization
 
@@ -136,6 +137,22 @@ import Tokenization
     #expect(data.report.defects.map(\.line) == [2, 3])
     #expect(data.pairs[1].chosen.starts(with: TinyTokenizer.encode("[BOS]<tool>Hi</tool>\n<assistant>c")))
     #expect(data.pairs[0].sharedPrefixLength == TinyTokenizer.encode("[BOS]<user>Hi</user>\n<assistant>").count)
+  }
+
+  /// No more rows are rendered at once than fit in memory however long their texts become.
+  @Test func conversationsAreRenderedInSlices() throws {
+    let sizes = Mutex<[Int]>([])
+    let chat: ChatRendering = { requests in
+      sizes.withLock { $0.append(requests.count) }
+      return try TinyTokenizer.chat(requests)
+    }
+    let rows = (0..<100).map { Self.conversation("user", "a\($0)", "b") }
+    let file = try TemporaryFile(rows.joined(separator: "\n"))
+    let data = try PreferenceDataset.load(
+      files: [file.path], encoding: TinyTokenizer.encoding(), chat: chat, threads: 2)
+    #expect(data.locations.map(\.line) == Array(1...100))
+    #expect(sizes.withLock { $0.max() ?? 0 } <= 24)
+    #expect(sizes.withLock { $0.reduce(0, +) } == 300)
   }
 
   @Test func conversationsNeedATemplate() throws {
