@@ -85,6 +85,15 @@ import Tokenization
     #expect { try Tokenizer(gguf: silent) } throws: { "\($0)".contains("tokenizer.ggml.pre: is missing") }
   }
 
+  /// Merges are found by cutting every token everywhere.
+  @Test func longTokensWithoutMergesAreRefused() throws {
+    var vocabulary = try Self.sentencePiece()
+    vocabulary.tokens[300] = Array(repeating: UInt8(ascii: "x"), count: 5000)
+    #expect { try Tokenizer(gguf: vocabulary) } throws: {
+      "\($0)".contains("tokenizer.ggml.tokens[300]: has 5000 bytes")
+    }
+  }
+
   @Test func defectsAreNamed() throws {
     var vocabulary = try Self.byteLevel("gpt2", pre: "gpt-2")
     vocabulary.bosTokenID = 1_000_000

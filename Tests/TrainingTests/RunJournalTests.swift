@@ -38,3 +38,16 @@ import Training
     #expect { try RunJournal(path: "/no/such/folder/journal.jsonl") } throws: { "\($0)".contains("/no/such/folder") }
   }
 }
+
+@Suite struct JournalDigestTests {
+  /// A journal may hold anything: of an event only what is shown is kept.
+  @Test func detailsAreCleanedAndCut() {
+    var digest = JournalDigest()
+    let long = JSONValue.string("\u{1B}[2J" + String(repeating: "x", count: 1_000_000))
+    digest.add(["time": 1, "event": "signal\u{7}", "step": 3, "reason": long, "host": "a"])
+    #expect(digest.events.first?.name == "signal\u{FFFD}")
+    #expect(digest.events.first?.step == 3)
+    #expect(digest.events.first?.detailText.hasPrefix("reason \u{FFFD}[2Jxxx") == true)
+    #expect(digest.events.first?.detailText.unicodeScalars.count == 2000)
+  }
+}

@@ -111,9 +111,10 @@ struct StoredMoments {
     var pieces: [Piece] = []
     var strange: [String] = []
     let (first, second) = (MomentFiles.prefix(.first), MomentFiles.prefix(.second))
-    for tensor in file.tensors where !tensor.name.hasPrefix(second) {
+    for tensor in file.tensors where !tensor.name.utf8.starts(with: second.utf8) {
       let name = String(tensor.name.dropFirst(first.count))
-      guard tensor.name.hasPrefix(first), let bracket = name.lastIndex(of: "["), name.last == "]",
+      guard tensor.name.utf8.starts(with: first.utf8), name.utf8.last == UInt8(ascii: "]"),
+        let bracket = name.utf8.lastIndex(of: UInt8(ascii: "[")), name.utf8[bracket...].count <= 64,
         let entry = entries[Array(name[..<bracket].utf8)],
         let range = range(name[bracket...]), range.upperBound <= entry.count, tensor.shape == [range.count],
         file.info(second + name)?.shape == tensor.shape

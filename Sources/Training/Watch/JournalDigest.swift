@@ -7,13 +7,8 @@ package struct JournalDigest: Sendable {
     package var time: Double
     package var name: String
     package var step: Int
-    /// Members besides time, event and step.
-    package var details: [(key: String, value: JSONValue)]
-
-    /// `key value` pairs.
-    package var detailText: String {
-      details.prefix(20).map { "\($0.key) \($0.value.string ?? $0.value.serialized())" }.joined(separator: ", ")
-    }
+    /// Members besides time, event and step as `key value` pairs, as far as they are shown: cleaned and cut.
+    package var detailText: String
   }
 
   /// Since the last `started`.
@@ -37,8 +32,11 @@ package struct JournalDigest: Sendable {
     if name == "started" { counts.removeAll() }
     if name == "started" || name == "resumed" { starts += 1 }
     if counts[name] != nil || counts.count < 64 { counts[name, default: 0] += 1 }
-    let details = (line.object?.members ?? []).filter { !["time", "event", "step"].contains($0.key) }
-    events.append(Event(time: time, name: name, step: line["step"]?.integer ?? 0, details: details))
+    let details = (line.object?.members ?? []).lazy
+      .filter { !["time", "event", "step"].contains($0.key.possibleName) }.prefix(20)
+      .map { "\($0.key) \($0.value.string ?? $0.value.serialized())" }.joined(separator: ", ")
+    events.append(
+      Event(time: time, name: name.cleaned, step: line["step"]?.integer ?? 0, detailText: details.cleaned))
     guard events.count >= 2 * Self.limit else { return }
     forgotten += events.count - Self.limit
     events.removeFirst(events.count - Self.limit)
