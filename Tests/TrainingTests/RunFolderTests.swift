@@ -206,7 +206,9 @@ private func folder(_ directory: String, _ status: RunStatus, now: Double) throw
       try write(events.map { $0.serialized() + "\n" }.joined(), directory + "/journal.jsonl")
       let texts = RunHealth(try folder(directory, status, now: 1001), host: "x").remarks.map(\.text)
       #expect(texts.contains("rank 2 on node-2 is slow: 1.6 s (1.524 times the median), and all wait for it"))
-      #expect(texts.contains("2 steps were skipped because loss or gradient was not finite or far beyond earlier ones, last at step 33"))
+      #expect(
+        texts.contains(
+          "2 steps were skipped because loss or gradient was not finite or far beyond earlier ones, last at step 33"))
       #expect(texts.contains("a checkpoint could not be saved once, last at step 40, 8 min ago: error No space left"))
       #expect(texts.contains("resumed once, last at step 40, 61 s ago"))
       #expect(!texts.contains { $0.contains("different parameters") })

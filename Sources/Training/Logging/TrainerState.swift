@@ -25,7 +25,8 @@ extension TrainerState {
   /// Whether both are of the same step of the same course, whatever the settings of their runs.
   package func isSamePoint(as other: Self) -> Bool {
     globalStep == other.globalStep && numInputTokensSeen == other.numInputTokensSeen
-      && JSONValue.array(logHistory.map(\.json)).serialized() == JSONValue.array(other.logHistory.map(\.json)).serialized()
+      && JSONValue.array(logHistory.map(\.json)).serialized()
+        == JSONValue.array(other.logHistory.map(\.json)).serialized()
   }
 
   /// Keys sorted and two spaces of indentation, as transformers writes the file.

@@ -83,7 +83,8 @@ extension MetricWindow {
   /// nil unless `json` wrote it.
   package init?(_ json: JSONValue) {
     guard let values = json["metrics"]?.array?.compactMap(\.double), values.count == ORPOMetrics.valueCount,
-      let steps = Self.count(json["steps"]), let skipped = Self.count(json["skipped"]), let tokens = Self.count(json["tokens"]),
+      let steps = Self.count(json["steps"]), let skipped = Self.count(json["skipped"]),
+      let tokens = Self.count(json["tokens"]),
       let seconds = json["seconds"]?.double, let operations = json["operations"]?.double,
       let imbalance = json["imbalance"]?.double, let rate = json["last_learning_rate"]?.double
     else { return nil }

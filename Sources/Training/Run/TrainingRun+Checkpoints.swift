@@ -222,7 +222,8 @@ extension TrainingRun {
         [("stall_seconds", .double(outcome.stallSeconds)), ("write_seconds", .double(outcome.writeSeconds))])
       if let failure = outcome.removalFailure {
         console?.note(
-          "warning: \(CheckpointStore.name(outcome.step)) is saved; older ones could not be removed (save_total_limit): \(Self.line(failure))")
+          "warning: \(CheckpointStore.name(outcome.step)) is saved; older ones could not be removed (save_total_limit): \(Self.line(failure))"
+        )
       }
       return
     }
