@@ -95,7 +95,8 @@ worth_another_start() {
 signals_received=0 last_signal=""
 
 # Runs a launcher and hands on its exit code. TERM, INT, HUP and USR1 reach it as USR1, which mpirun and srun pass to every rank:
-# orpo-dist saves at the end of its step. orpo-dist itself ends at once at a second one; at the third one the launcher is told to end.
+# orpo-dist saves at the end of its step. orpo-dist itself ends at once at a second one, which one of another kind is not; at the third one
+# the launcher is told to end.
 run_passing_signals() {
   local launcher
   start_apart "$@"
@@ -200,10 +201,13 @@ wait_passing_signals() {
 }
 
 pass_signal() {
+  local earlier=$last_signal
   signals_received=$((signals_received + 1))
-  # shellcheck disable=SC2034
   last_signal=$2
-  if ((signals_received < 3)); then
+  if ((signals_received == 2)) && [[ $2 != "$earlier" ]]; then
+    # As at a scheduler's limit, after its warning: another USR1 would end the ranks amid their save.
+    printf '%s: the job is saving already\n' "$(basename "$0")" >&2 || true
+  elif ((signals_received < 3)); then
     # The terminal may be gone.
     printf '%s: passing the signal on as USR1: saving and stopping\n' "$(basename "$0")" >&2 || true
     kill -USR1 "$1" 2>/dev/null || true

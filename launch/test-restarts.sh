@@ -336,3 +336,26 @@ pbs_job ended 2 137 "step 7/9  loss 1\n${lost/1234/4321}"
 grep -q -e '--map-by ppr:2:node:PE=2 ' "$scratch/orpo-dist-12.log" || fail "pbs.sh does not divide a host's cores by its ranks"
 [[ $(grep -c 'start [1-4], 2 rank(s) on each of 2 host(s)' "$scratch/orpo-dist-12.log") == 8 ]] || fail "pbs.sh does not log all starts to one file"
 echo "ok: pbs.sh submits itself again when saved or after a failure in training, not at start or twice alike"
+
+# After a scheduler's warning its end is not handed on: ranks would take it for a second signal, and end amid their save.
+cat >"$scratch/saver" <<'STAND_IN'
+#!/bin/bash
+trap 'echo "asked to save" >>"$TOLD"' USR1
+echo "runs" >"$TOLD"
+for _ in {1..40}; do sleep 0.1; done
+exit 75
+STAND_IN
+chmod +x "$scratch/saver"
+TOLD=$scratch/told bash -c 'source "$0"; run_passing_signals "$1"' "$here/jobs.sh" "$scratch/saver" >"$scratch/saver.log" 2>&1 &
+job=$!
+until_there "$scratch/told"
+for signal in USR1 TERM; do
+  sleep 0.5
+  kill -s "$signal" "$job"
+done
+status=0
+wait "$job" || status=$?
+job=""
+((status == start_again)) || fail "a launcher that saves after USR1 and TERM: code $status, expected $start_again"
+[[ $(grep -c "asked to save" "$scratch/told") == 1 ]] || fail "TERM after USR1 was handed on as a second signal"
+echo "ok: a TERM after a warning leaves time to save"
