@@ -76,10 +76,15 @@ echo "ok: SIGTERM to local.sh ends it with code $start_again, the same command g
 
 # A terminal of its own for COMMAND; once FILE has something, Ctrl-C is typed, or the terminal closed. The exit code is the command's.
 cat >"$scratch/terminal.py" <<'PYTHON'
-import os, pty, select, sys, time
+import os, pty, select, signal, sys, time
 what, file, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+# Whatever happens, the test ends.
+signal.alarm(300)
 child, terminal = pty.fork()
 if child == 0:
+    # As for a shell that somebody has logged in to, however this test was started.
+    for name in ("SIGINT", "SIGQUIT", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execvp(command[0], command)
 began, done = time.time(), False
 while True:
