@@ -26,8 +26,10 @@ package enum Folders {
   static let machine: String = {
     var hash = StripeHash()
     var name = [UInt8](repeating: 0, count: 256)
-    let boot = try? ReadableFile.contents(ifPresent: "/proc/sys/kernel/random/boot_id", limit: 1 << 10)
-    if gethostname(&name, name.count) != 0 || boot != nil { name = boot ?? name }
+    // The kernel gives no size for this file.
+    let descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC)
+    if descriptor < 0 || read(descriptor, &name, name.count) <= 0 { gethostname(&name, name.count) }
+    if descriptor >= 0 { close(descriptor) }
     name.withUnsafeBytes { hash.update($0) }
     return String(hexadecimal(hash.finished()).suffix(8))
   }()

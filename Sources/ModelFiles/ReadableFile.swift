@@ -51,6 +51,7 @@ package final class ReadableFile: Sendable {
   ///   file has bytes.
   package func bytes(at offset: Int, count: Int) throws(FileError) -> [UInt8] {
     precondition(offset >= 0 && count >= 0 && count <= size)
+    if count == 0 { return [] }
     var failure: FileError?
     let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
       do throws(FileError) {
